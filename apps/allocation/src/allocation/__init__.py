@@ -1,0 +1,1 @@
+"""The reference service of Wintry: allocating order lines to batches of stock."""

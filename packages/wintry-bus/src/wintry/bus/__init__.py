@@ -1,0 +1,1 @@
+"""Commands, events and a message pipeline that loses nothing."""

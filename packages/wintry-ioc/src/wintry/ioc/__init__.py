@@ -1,0 +1,1 @@
+"""Constructor injection with lifetimes, scopes and one report of every fault."""

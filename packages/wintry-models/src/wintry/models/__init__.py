@@ -1,0 +1,1 @@
+"""Plain domain classes with a generated codec and change tracking."""

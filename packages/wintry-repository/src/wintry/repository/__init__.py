@@ -1,0 +1,1 @@
+"""Repositories whose method names are the queries, with one meaning on every store."""

@@ -1,0 +1,1 @@
+"""A unit of work: identity map, minimal statements, versions, rollback, retry."""

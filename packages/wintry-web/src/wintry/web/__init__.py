@@ -1,0 +1,1 @@
+"""Class controllers, binding, OpenAPI and broker listeners on Starlette."""
