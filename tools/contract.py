@@ -13,7 +13,7 @@ import ast
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,11 +47,11 @@ class Contract:
 
     lines: dict[str, list[Place]] = field(default_factory=dict)
     marks: dict[str, list[Place]] = field(default_factory=dict)
-    misplaced: list[str] = field(default_factory=list)
+    malformed: list[str] = field(default_factory=list)
 
     def faults(self) -> list[str]:
         """What is wrong, one sentence each, in the order of the ids."""
-        found = list(self.misplaced)
+        found = list(self.malformed)
         for identifier, places in sorted(self.lines.items()):
             if len(places) > 1:
                 found.append(f"{identifier} is given more than once: {', '.join(map(str, places))}")
@@ -65,13 +65,14 @@ class Contract:
     def table(self) -> str:
         """One row a page: its prefix, its lines, the lines shown and the marks that show them."""
         rows = [("prefix", "lines", "shown", "marks")]
-        lines, marks = Counter(map(prefix, self.lines)), Counter[str]()
+        lines = Counter(prefix(identifier) for identifier in self.lines)
+        shown = Counter(prefix(identifier) for identifier in self.lines if identifier in self.marks)
+        marks = Counter[str]()
         for identifier, places in self.marks.items():
             marks[prefix(identifier)] += len(places)
         for name in sorted(lines | marks):
-            shown = sum(1 for identifier in self.lines if prefix(identifier) == name and identifier in self.marks)
-            rows.append((name, str(lines[name]), str(shown), str(marks[name])))
-        rows.append(("all", *(str(sum(int(row[column]) for row in rows[1:])) for column in (1, 2, 3))))
+            rows.append((name, str(lines[name]), str(shown[name]), str(marks[name])))
+        rows.append(("all", str(lines.total()), str(shown.total()), str(marks.total())))
         return "\n".join(f"{row[0]:<8}{row[1]:>7}{row[2]:>7}{row[3]:>7}" for row in rows)
 
 
@@ -89,10 +90,16 @@ def read(root: Path) -> Contract:
             contract.lines.setdefault(identifier, []).append(place)
             expected = PREFIXES.get(page.stem)
             if expected != prefix(identifier):
-                contract.misplaced.append(f"{identifier} ({place}) stands in a page whose ids begin with {expected}-")
+                contract.malformed.append(f"{identifier} ({place}) stands in a page whose ids begin with {expected}-")
     for module in sorted(test_modules(root)):
-        for identifier, line in marks_of(ast.parse(module.read_bytes())):
-            contract.marks.setdefault(identifier, []).append(Place(module.relative_to(root), line))
+        for argument in marks_of(ast.parse(module.read_bytes())):
+            place = Place(module.relative_to(root), argument.lineno)
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                contract.marks.setdefault(argument.value, []).append(place)
+            else:
+                contract.malformed.append(
+                    f"{place}: a mark names its lines by literal strings, got {ast.unparse(argument)}"
+                )
     return contract
 
 
@@ -101,17 +108,11 @@ def test_modules(root: Path) -> Iterator[Path]:
         yield from folder.rglob("test_*.py")
 
 
-def marks_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """The ids in every `contract("…", …)` mark of a module, with their lines."""
+def marks_of(tree: ast.AST) -> Iterator[ast.expr]:
+    """The arguments of every `….contract(…)` call of a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "contract":
-            yield from _texts(node.args)
-
-
-def _texts(arguments: Iterable[ast.expr]) -> Iterator[tuple[str, int]]:
-    for argument in arguments:
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-            yield argument.value, argument.lineno
+            yield from node.args
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,9 @@ def packages() -> list[Package]:
         extras = tuple(project.get("optional-dependencies", {}))
         found.append(Package(path.parent, project["name"], extras, tuple(described.get("dependency-groups", {}))))
     return found
+
+
+Lane = Callable[[Package, str], None]
 
 
 class Environment:
@@ -125,10 +128,10 @@ def build() -> None:
     run([UV, "build", "--quiet", "--all-packages", "--out-dir", DIST], env=dict(os.environ))
 
 
-def go(lanes: list[tuple[str, Callable[[Package, str], None]]], chosen: list[Package], resolution: str) -> int:
+def go(lanes: Sequence[tuple[str, Lane]], chosen: list[Package], resolution: str) -> int:
     """Run every lane for every package, two at a time, and say how each ended."""
 
-    def timed(lane: Callable[[Package, str], None], package: Package) -> tuple[float, str]:
+    def timed(lane: Lane, package: Package) -> tuple[float, str]:
         start = time.monotonic()
         try:
             lane(package, resolution)
