@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WORDS = "serve test test-deep storm demo serve-compose bench check docs release-check mutants".split()
+WORDS = [
+    "serve",
+    "test",
+    "test-deep",
+    "storm",
+    "demo",
+    "serve-compose",
+    "bench",
+    "check",
+    "docs",
+    "release-check",
+    "mutants",
+]
 
 
 @pytest.mark.parametrize("word", WORDS)

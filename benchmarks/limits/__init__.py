@@ -1,0 +1,1 @@
+"""What no library can beat: the same work written by hand, statement for statement."""

@@ -1,0 +1,147 @@
+"""The bench harness: what it compares, judges, prints and writes."""
+
+import asyncio
+import importlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The harness is no installed package: it is imported from the root, as `python -m benchmarks` does."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield importlib.import_module("benchmarks.harness")
+    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.fixture
+def report(harness: Any) -> Any:
+    return importlib.import_module("benchmarks.harness.report")
+
+
+def spinning(turns: int, result: object = "same") -> Callable[[], Any]:
+    """A sync contender that works as long as `turns` says."""
+
+    @contextmanager
+    def contender() -> Iterator[Callable[[], object]]:
+        def operation() -> object:
+            for _ in range(turns):
+                pass
+            return result
+
+        yield operation
+
+    return contender
+
+
+def spinning_async(turns: int, log: list[str] | None = None) -> Callable[[], Any]:
+    @asynccontextmanager
+    async def contender() -> AsyncIterator[Callable[[], Any]]:
+        async def operation() -> str:
+            for _ in range(turns):
+                pass
+            return "same"
+
+        yield operation
+        if log is not None:
+            log.append("closed")
+
+    return contender
+
+
+def measured(harness: Any, case: Any, **options: Any) -> Any:
+    return asyncio.run(harness.measure(case, **options))
+
+
+def test_a_ratio_tells_how_much_more_work_we_did(harness: Any) -> None:
+    case = harness.Case(name="spin", loops=20, rounds=7)
+    case.ours(spinning(40_000))
+    case.limit(spinning(10_000))
+
+    assert 2.5 < measured(harness, case).ratio("limit").median < 6
+
+
+def test_sync_and_async_contenders_meet_in_one_case_and_are_closed(harness: Any) -> None:
+    log: list[str] = []
+    case = harness.Case(name="spin", rounds=3, loops=3)
+    case.ours(spinning_async(10, log))
+    case.limit(spinning(10))
+
+    measurement = measured(harness, case)
+
+    assert {name: len(values) for name, values in measurement.rounds.items()} == {"ours": 3, "limit": 3}
+    assert log == ["closed"]
+
+
+def test_different_results_are_not_compared(harness: Any) -> None:
+    case = harness.Case(name="spin")
+    case.ours(spinning(1, result=[1, 2]))
+    case.peer("other")(spinning(1, result=[2, 1]))
+
+    with pytest.raises(harness.ResultsDiffer, match=r"spin: ours gave \[1, 2\], other gave \[2, 1\]"):
+        measured(harness, case, smoke=True)
+
+    case.compare = sorted
+    assert measured(harness, case, smoke=True).rounds.keys() == {"ours", "other"}
+
+
+def test_throughput_counts_the_pieces_of_work_in_an_operation(harness: Any) -> None:
+    one, many = (harness.Case(name="spin", better="higher", work=work, loops=20, rounds=5) for work in (1, 100))
+    for case in (one, many):
+        case.ours(spinning(10_000))
+
+    assert 30 < measured(harness, many).value("ours") / measured(harness, one).value("ours") < 300
+
+
+def test_a_goal_that_is_missed_is_told_in_the_table_and_in_the_file(harness: Any, report: Any, tmp_path: Path) -> None:
+    case = harness.Case(name="spin", goals=[harness.Goal("limit", at_most=1.5), harness.Goal("slow", at_most=0.9)])
+    case.left_out("absent", "has no such thing")
+    rounds = {"ours": [20.0, 22.0, 21.0], "limit": [10.0, 11.0, 10.5], "slow": [40.0, 44.0, 42.0]}
+    measurement = harness.Measurement(case, rounds)
+
+    lines = report.table([measurement], judged=True).splitlines()
+    report.store(tmp_path / "uow.json", report.results("uow", [measurement]), ["spin"])
+
+    assert [line.split()[-1] for line in lines[1:4]] == ["µs", "MISSED", "OK"]
+    assert lines[4].endswith("left out: has no such thing")
+    assert json.loads((tmp_path / "uow.json").read_text("utf-8")) == [
+        {
+            "area": "uow",
+            "case": "spin",
+            "unit": "µs",
+            "better": "lower",
+            "ours": 21.0,
+            "limit": 10.5,
+            "peers": {"slow": 42.0},
+            "goal": "≤ 1.5 × limit, ≤ 0.9 × slow",
+            "status": "MISSED",
+        }
+    ]
+
+
+def test_the_file_keeps_the_cases_that_were_not_run_and_drops_those_that_are_gone(report: Any, tmp_path: Path) -> None:
+    path = tmp_path / "results" / "bus.json"
+    report.store(
+        path, [{"case": "a", "ours": 1}, {"case": "b", "ours": 1}, {"case": "gone", "ours": 1}], ["a", "b", "gone"]
+    )
+
+    report.store(path, [{"case": "b", "ours": 2}], ["a", "b"])
+
+    assert json.loads(path.read_text("utf-8")) == [{"case": "a", "ours": 1}, {"case": "b", "ours": 2}]
+
+
+def test_a_case_without_the_other_side_of_its_goal_is_refused(harness: Any) -> None:
+    case = harness.Case(name="spin", goals=[harness.Goal("limit", at_most=1.5)])
+    case.ours(spinning(1))
+
+    with pytest.raises(ValueError, match="has no contender 'limit'; it has: ours"):
+        measured(harness, case)
