@@ -1,0 +1,14 @@
+"""One transaction over the products."""
+
+from wintry.ioc import provider
+from wintry.uow import UnitOfWork as WintryUnitOfWork
+
+from allocation.repositories import ProductRepository
+
+
+@provider
+class UnitOfWork(WintryUnitOfWork):
+    products: ProductRepository
+
+    def __init__(self, products: ProductRepository) -> None:
+        super().__init__(products=products)
