@@ -1,0 +1,376 @@
+"""Where a repository meets a store, and a unit of work meets both.
+
+A `Backend` compiles plans, loads and writes aggregates; every statement runs on an `Execution`, one transaction on one
+backend that begins at its first statement. A `Session` decides which execution a repository's call runs on and which
+object it hands out. There are two: a unit of work's, found through the context variable `current`, and `OneCall`,
+the transaction of a single call outside any unit. Repositories know only the protocol.
+
+Outside a unit nothing tracks a loaded object; what `update(entity=)` needs to be a minimal, guarded write is remembered
+beside the object, weakly and by its identity (`Remembered`): its version and its snapshot. Each backend keeps its own.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from wintry.models import Model
+    from wintry.models.tracking import ChangeSet, Snapshot
+
+    from .plan import QueryPlan
+
+
+class Missing(Enum):
+    """What an identity map answers when it has no object to give."""
+
+    UNKNOWN = "unknown"
+    """Nothing is known of this id."""
+    DELETED = "deleted"
+    """The object was deleted in this unit."""
+
+
+UNKNOWN: Final = Missing.UNKNOWN
+DELETED: Final = Missing.DELETED
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Store a new aggregate; its version becomes 1."""
+
+    object: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Store `changes` of the aggregate that was loaded at version `expected`; its version becomes `expected + 1`.
+
+    An empty change set bumps the version alone.
+    """
+
+    object: Model
+    changes: ChangeSet
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an aggregate with all its children; guarded by its version unless `expected` is None."""
+
+    model: type[Model]
+    id: Any
+    expected: int | None = None
+
+
+Operation: TypeAlias = Insert | Update | Delete
+
+
+@runtime_checkable
+class Execution(Protocol):
+    """One transaction on one backend; nothing is opened before its first statement.
+
+    Attributes of the kinds of store: `connection`, `session` and `driver` on SQL, `store` in memory.
+    """
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it may only read."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether the store has begun the transaction."""
+        ...
+
+    async def commit(self) -> None:
+        """Make it durable and close it. Raises `Conflict`, `AlreadyExists`, `UnitAborted`, `Unreachable`."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo all of it and close it; safe at any time, also twice."""
+        ...
+
+    async def close(self) -> None:
+        """Roll back what is still open and give the connection back."""
+        ...
+
+
+class CompiledQuery(Protocol):
+    """A plan in the form that its backend runs."""
+
+    async def run(self, execution: Execution, values: tuple[Any, ...]) -> Any:
+        """Run it. find: a sequence of (object, version) in order; count and delete: int; exists: bool."""
+        ...
+
+
+class Backend(Protocol):
+    """A store. It names itself, compiles plans, and is the only reader of aggregates and of change sets."""
+
+    @property
+    def name(self) -> str:
+        """The name it was given first, such as "default"."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """memory, sqlite, postgresql, mongodb, or a third party's own."""
+        ...
+
+    @property
+    def remembered(self) -> Remembered:
+        """What is known of objects that were loaded outside a unit; made by the backend, `Remembered()`."""
+        ...
+
+    def bind(self, model: type[Model]) -> None:
+        """A repository of `model` exists: its tables belong to the schema. Idempotent.
+
+        Raises `DefinitionError` for a Model that this store cannot hold.
+        """
+        ...
+
+    def compile(self, plan: QueryPlan) -> CompiledQuery:
+        """Prepare a plan. Raises `Unsupported` at once for what this store cannot do."""
+        ...
+
+    def execution(
+        self, *, read_only: bool = False, isolation: str | None = None, timeout: float | None = None
+    ) -> Execution:
+        """A transaction that is not begun yet; `timeout` in seconds."""
+        ...
+
+    async def load(
+        self, execution: Execution, model: type[Model], ids: Sequence[Any]
+    ) -> Sequence[tuple[Model, int]]:
+        """Whole aggregates and their versions by id, in the order of `ids`; what is not there is left out."""
+        ...
+
+    async def write(self, execution: Execution, operations: Sequence[Operation]) -> None:
+        """Store the operations. Raises `ConcurrentModification`, `AlreadyExists`, `InvalidValue`."""
+        ...
+
+    async def create_schema(self) -> None:
+        """Create what is missing of tables and indexes for all that is bound; alters and drops nothing."""
+        ...
+
+    async def open(self) -> None:
+        """Prepare connections. Raises `Unreachable`."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+    async def check(self) -> None:
+        """Ask the store for a sign of life. Raises `Unreachable`."""
+        ...
+
+
+class Session(Protocol):
+    """What the calls of repositories on one backend belong to: a unit of work there, or a single call."""
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that it runs on."""
+        ...
+
+    @property
+    def tracking(self) -> bool:
+        """False: objects are handed out as loaded, no snapshots are taken, `loaded` need not be called."""
+        ...
+
+    async def begin(self) -> Execution:
+        """The open execution. Raises the unit's errors of misuse, and `UnitAborted`."""
+        ...
+
+    async def before_read(self, models: frozenset[type[Model]]) -> None:
+        """Called before a query reads `models`: changes of them that are not stored yet are stored now."""
+        ...
+
+    def known(self, model: type[Model], id: Any) -> Model | Missing:
+        """The identity map: the object, `DELETED`, or `UNKNOWN`."""
+        ...
+
+    def loaded(self, object: Model, version: int, snapshot: Snapshot) -> Model | None:
+        """A row was loaded; gives the object to hand out, None where the unit has deleted it."""
+        ...
+
+    def missed(self, model: type[Model], sought: Any) -> None:
+        """An id, or a mapping of unique fields to values, was looked for and is not there."""
+        ...
+
+    def version(self, object: Model) -> int | None:
+        """The version at which `object` is tracked here; None where it is not."""
+        ...
+
+    def added(self, object: Model) -> None:
+        """`object` is new: store it."""
+        ...
+
+    def removed(self, object: Model) -> None:
+        """`object` goes: delete it."""
+        ...
+
+    def writes(self) -> None:
+        """A set-based statement is about to run on this backend."""
+        ...
+
+    def evict(self, model: type[Model]) -> None:
+        """A set-based statement has run on `model`: what is known of its objects may be old."""
+        ...
+
+    async def finish(self) -> None:
+        """The call that asked for this session is done."""
+        ...
+
+
+class SessionProvider(Protocol):
+    """What `current` holds: a running unit of work."""
+
+    def session_for(self, backend: Backend) -> Session | None:
+        """The unit's session on `backend`; None where it has none for it, or where another task asks."""
+        ...
+
+
+current: ContextVar[SessionProvider | None] = ContextVar("wintry.repository.current", default=None)
+"""The unit of work that runs in this context, if one does."""
+
+
+class Remembered:
+    """Version and snapshot of objects, by identity, for as long as the objects live.
+
+    The Model's own equality and hash are never asked: two objects of one id are two entries.
+    """
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Model], int, Snapshot]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, object: Model, version: int, snapshot: Snapshot) -> None:
+        """Remember, in place of what was remembered of it before."""
+        key = id(object)
+        entries = self._entries
+
+        def gone(_: weakref.ref[Model], key: int = key) -> None:
+            entries.pop(key, None)
+
+        entries[key] = (weakref.ref(object, gone), version, snapshot)
+
+    def get(self, object: Model) -> tuple[int, Snapshot] | None:
+        """Version and snapshot of `object`; None where it is not known."""
+        entry = self._entries.get(id(object))
+        if entry is None or entry[0]() is not object:
+            return None
+        return entry[1], entry[2]
+
+    def forget(self, object: Model) -> None:
+        """Drop what is known of `object`."""
+        self._entries.pop(id(object), None)
+
+
+class OneCall:
+    """The session of a call outside any unit: a transaction of its own, committed by `finish`.
+
+    Used with `async with`, which rolls back what was not finished. It has no identity map; what it loads and writes is
+    remembered beside the objects.
+    """
+
+    __slots__ = ("_execution", "_operations", "_read_only", "_timeout", "backend")
+
+    tracking: Final = True
+
+    def __init__(self, backend: Backend, *, read_only: bool = False, timeout: float | None = None) -> None:
+        self.backend = backend
+        self._read_only = read_only
+        self._timeout = timeout
+        self._execution: Execution | None = None
+        self._operations: list[Operation] = []
+
+    async def __aenter__(self) -> OneCall:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._execution is not None:
+            await self._execution.close()
+
+    async def begin(self) -> Execution:
+        """The call's transaction."""
+        if self._execution is None:
+            self._execution = self.backend.execution(read_only=self._read_only, timeout=self._timeout)
+        return self._execution
+
+    async def before_read(self, models: frozenset[type[Model]]) -> None:
+        """Nothing is waiting to be stored."""
+
+    def known(self, model: type[Model], id: Any) -> Missing:
+        """Nothing is known: there is no identity map outside a unit."""
+        return UNKNOWN
+
+    def loaded(self, object: Model, version: int, snapshot: Snapshot) -> Model:
+        """Remember what `update` will need, and hand out the object as it is."""
+        self.backend.remembered.put(object, version, snapshot)
+        return object
+
+    def missed(self, model: type[Model], sought: Any) -> None:
+        """Of no interest: nothing follows in this transaction."""
+
+    def version(self, object: Model) -> int | None:
+        """The version that `object` was last loaded or written at."""
+        entry = self.backend.remembered.get(object)
+        return None if entry is None else entry[0]
+
+    def added(self, object: Model) -> None:
+        """`object` is inserted by `finish`."""
+        self._operations.append(Insert(object))
+
+    def changed(self, object: Model, changes: ChangeSet, expected: int) -> None:
+        """`changes` of `object` are stored by `finish`."""
+        self._operations.append(Update(object, changes, expected))
+
+    def removed(self, object: Model) -> None:
+        """`object` is deleted by `finish`, guarded by its version where that is known."""
+        from wintry.models import info
+
+        model = type(object)
+        self._operations.append(Delete(info(model).root, info(model).id_of(object), self.version(object)))
+
+    def writes(self) -> None:
+        """The call may write."""
+
+    def evict(self, model: type[Model]) -> None:
+        """There is no identity map to empty."""
+
+    async def finish(self) -> None:
+        """Write what was added, changed and removed, commit, and remember the new versions."""
+        if self._operations:
+            await self.backend.write(await self.begin(), self._operations)
+        if self._execution is not None:
+            await self._execution.commit()
+        from wintry.models.tracking import snapshot
+
+        remembered = self.backend.remembered
+        for operation in self._operations:
+            match operation:
+                case Insert(object):
+                    remembered.put(object, 1, snapshot(object))
+                case Update(object, _, expected):
+                    remembered.put(object, expected + 1, snapshot(object))
+                case Delete():
+                    pass
+
+
+def running(backend: Backend) -> Session | None:
+    """The session of the unit of work that this call belongs to, if there is one for `backend`."""
+    provider = current.get()
+    return None if provider is None else provider.session_for(backend)
+
+
+Options: TypeAlias = Mapping[str, Any]
+"""Connection options by name, as a backend's factory gets them."""
