@@ -26,7 +26,7 @@ from example import example
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
 LANES = ROOT / ".tools" / "lanes"
-UV = os.environ.get("HATCH_UV") or shutil.which("uv") or str(ROOT / ".tools" / "bin" / "uv")
+UV = os.environ.get("HATCH_UV", "uv")
 TEST_TOOLS = ["hypothesis>=6.130", "pytest>=9.0", "pytest-timeout>=2.4"]
 IMPORT = """
 import importlib, sys
@@ -111,8 +111,9 @@ def wheel(package: Package, resolution: str) -> None:
     environment = Environment(
         f"{package.name}-wheel", UV_RESOLUTION=resolution, UV_FIND_LINKS=str(DIST), UV_NO_SOURCES="1"
     )
-    # By name from dist/: not through a cache that may hold the same version built before.
-    environment.install("--refresh-package", package.name, package.name)
+    # By name from dist/, and not from a cache that may hold the same version built before.
+    refresh = [word for sibling in packages() for word in ("--refresh-package", sibling.name)]
+    environment.install(*refresh, package.name)
     import_and_example(environment, package)
 
 
