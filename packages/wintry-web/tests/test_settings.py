@@ -1,0 +1,165 @@
+"""The settings: which source wins, how entries merge by name, and what a fault says."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from wintry.web.errors import SettingsError
+from wintry.web.settings import (
+    BackendOptions,
+    ConnectionOptions,
+    TransporterSettings,
+    TransporterType,
+    WinterSettings,
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without `.env`, so that nothing of the surroundings is read."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sqlite(name: str, path: str) -> BackendOptions:
+    return BackendOptions(name=name, connection_options=ConnectionOptions(url=f"sqlite:///{path}"))
+
+
+@pytest.mark.contract("WEB-301")
+class TestPrecedence:
+    def test_the_environment_beats_dotenv_file_and_code(
+        self, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = empty_folder / "settings.toml"
+        file.write_text('name = "file"\njournal = "file"\ndrain_seconds = 3\n')
+        (empty_folder / ".env").write_text("WINTRY_NAME=dotenv\nWINTRY_JOURNAL=dotenv\n")
+        monkeypatch.setenv("WINTRY_SETTINGS", str(file))
+        monkeypatch.setenv("WINTRY_NAME", "environment")
+
+        settings = WinterSettings(name="code", journal="code", drain_seconds=9, docs=False)
+
+        assert (settings.name, settings.journal, settings.drain_seconds, settings.docs) == (
+            "environment",
+            "dotenv",
+            3,
+            False,
+        )
+
+    def test_a_json_file_is_read_too(self, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = empty_folder / "settings.json"
+        file.write_text('{"name": "json"}')
+        monkeypatch.setenv("WINTRY_SETTINGS", str(file))
+
+        assert WinterSettings().name == "json"
+
+
+@pytest.mark.contract("WEB-302")
+class TestEntriesMergeByName:
+    def test_one_key_of_one_entry_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_BACKENDS__VIEWS__URL", "sqlite:///other.db")
+
+        settings = WinterSettings(backends=[sqlite("default", "a.db"), sqlite("views", "b.db")])
+
+        assert [(b.name, b.url) for b in settings.backends] == [
+            ("default", "sqlite:///a.db"),
+            ("views", "sqlite:///other.db"),
+        ]
+
+    def test_a_mapping_and_a_list_are_the_same(self, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = empty_folder / "settings.toml"
+        file.write_text('[backends.default]\nurl = "sqlite:///file.db"\n')
+        monkeypatch.setenv("WINTRY_SETTINGS", str(file))
+
+        assert WinterSettings(backends=[sqlite("default", "code.db")]).backends == [sqlite("default", "file.db")]
+
+    def test_a_transporter_is_named_by_its_type(self) -> None:
+        settings = WinterSettings(
+            transporters=[
+                TransporterSettings(
+                    driver="wintry.transporters.redis", service="RedisMicroservice", transporter=TransporterType.redis
+                )
+            ]
+        )
+
+        assert [(t.name, t.kind, t.service) for t in settings.transporters] == [("redis", "redis", "RedisMicroservice")]
+
+    def test_the_scheme_of_the_winning_url_decides(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_BACKENDS__DEFAULT__URL", "sqlite:///a.db")
+
+        settings = WinterSettings(
+            backends=[
+                BackendOptions(
+                    driver="wintry.drivers.pg",
+                    connection_options=ConnectionOptions(url="postgresql+asyncpg://localhost/tests"),
+                )
+            ]
+        )
+
+        assert settings.backends[0].driver is None
+
+
+@pytest.mark.contract("WEB-303")
+class TestFaults:
+    def test_an_unknown_key_of_an_entry_names_the_nearest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_BACKENDS__DEFAULT__DRIVR", "pg")
+
+        with pytest.raises(SettingsError, match=r"backends\.0\.drivr: unknown key; did you mean 'driver'\?"):
+            WinterSettings()
+
+    def test_an_unknown_setting_names_the_nearest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_JURNAL", "default")
+
+        assert WinterSettings().unknown_keys(["bus"]) == [
+            "unknown setting 'jurnal' (as an environment variable WINTRY_JURNAL); did you mean 'journal'?"
+        ]
+
+    def test_an_unknown_limit_names_the_nearest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_LIMITS__BDY", "5")
+
+        with pytest.raises(SettingsError, match="unknown key 'bdy'; did you mean 'body'"):
+            WinterSettings()
+
+    def test_a_password_is_never_told(self) -> None:
+        url = "postgresql://shop:geheim@localhost/shop"
+        settings = WinterSettings(backends=[BackendOptions(url=url)])
+
+        assert settings.backends[0].url == url
+        assert "geheim" not in repr(settings)
+        with pytest.raises(SettingsError) as caught:
+            WinterSettings(backends=[{"nam": "x", "url": url}])
+        assert "geheim" not in str(caught.value)
+
+    def test_a_driver_that_does_not_speak_its_url_is_refused(self) -> None:
+        with pytest.raises(SettingsError, match=r"driver 'wintry\.drivers\.mongo' does not speak 'sqlite'"):
+            WinterSettings(backends=[{"driver": "wintry.drivers.mongo", "url": "sqlite:///a.db"}])
+
+    @pytest.mark.parametrize(("content", "reason"), [("a = = 1", "Invalid value"), (None, "No such file or directory")])
+    def test_a_broken_file_is_named(
+        self, empty_folder: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, reason: str
+    ) -> None:
+        file = empty_folder / "settings.toml"
+        if content is not None:
+            file.write_text(content)
+        monkeypatch.setenv("WINTRY_SETTINGS", str(file))
+
+        with pytest.raises(SettingsError, match=rf"settings file .*settings\.toml: {reason}"):
+            WinterSettings()
+
+
+class Bus(BaseModel):
+    lease: float = 30.0
+
+
+@pytest.mark.contract("WEB-304")
+class TestSections:
+    def test_a_component_reads_its_section(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_BUS__LEASE", "0.5")
+
+        settings = WinterSettings(bus={"lease": 7})
+
+        assert settings.section("bus", Bus).lease == 0.5
+        assert settings.unknown_keys(["bus"]) == []
+
+    def test_a_bad_value_names_the_section(self) -> None:
+        with pytest.raises(SettingsError, match=r"bus\.lease: "):
+            WinterSettings(bus={"lease": "long"}).section("bus", Bus)
