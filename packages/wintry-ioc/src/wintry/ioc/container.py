@@ -1,0 +1,445 @@
+"""The container: what is registered, and the program that runs it.
+
+Before it is entered a container is a list: registrations in a `Registry`, modules whose marks are collected into it,
+faults found on the way. Entering it makes the `Graph`, refuses it if anything is wrong, and starts a `Program`. From
+then on the registrations stand; only an override puts another program in force, and every `Plan` that was handed out
+is pointed at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import Token
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin, overload
+
+from . import scan, show
+from .constructor import injectable
+from .errors import ContainerStateError, Fault, InjectionError, NotProvided, ScanError
+from .errors import collecting as own_collecting
+from .graph import Graph
+from .hints import EMPTY, Dependency, Hint, dependency, dotted, key_of, returned
+from .injection import Injection, current_container, injection_of
+from .marks import Lifetime, Mark, mark_of
+from .plan import Plan, compile_build
+from .program import Program, missing
+from .registry import Kind, Origin, Recipe, Registry, kind_of
+from .scope import Refusal, Scope
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, TypeForm
+
+T = TypeVar("T")
+Collecting = Callable[[], AbstractContextManager[list[Any]]]
+
+
+class Container:
+    """Wires what it is told of. Enter it with `async with`: it checks everything, then builds its singletons.
+
+    Any number of containers live side by side; none is global.
+    """
+
+    def __init__(self) -> None:
+        self.plans: dict[Any, Plan[Any]] = {}
+        self.unentered = Refusal("was not entered", self._name_of)
+        self.ended = Refusal("has ended", self._name_of)
+        self._registry = Registry()
+        self._recipes: dict[int, Recipe] = {}
+        self._slots: dict[Any, list[int]] = {}
+        self._roots: dict[Any, Recipe] = {}  # injected functions and lists, which nobody provides
+        self._modules: dict[str, ModuleType] = {}
+        self._collected: set[Any] = set()
+        self._faults: list[object] = []
+        self._failed: list[tuple[Fault, Exception]] = []
+        self._replaced: dict[Any, Recipe] = {}
+        self._program: Program | None = None
+        self._token: Token[Container | None] | None = None
+
+    # ---- what is registered
+
+    @classmethod
+    def scan(cls, package: str, exclude: Iterable[str] = (), collecting: Iterable[Collecting] = ()) -> Self:
+        """A container with the marked providers of a package; see `load` for the parameters.
+
+        Raises `ScanError` if modules could not be imported, after all others were.
+        """
+        container = cls()
+        container.load(package, exclude, collecting)
+        failed = container._failed
+        if failed:
+            error = ScanError([fault for fault, _ in failed])
+            raise error from (failed[0][1] if len(failed) == 1 else ExceptionGroup(str(error), [e for _, e in failed]))
+        return container
+
+    def load(self, package: str, exclude: Iterable[str] = (), collecting: Iterable[Collecting] = ()) -> None:
+        """Import a package's modules in sorted order, and collect their marks.
+
+        `__main__`, `tests`, `conftest`, `migrations`, what `exclude` names, and modules that are being imported right
+        now are not imported (the last are collected from all the same). `collecting` holds the functions of that name
+        of other libraries; what they catch, and what could not be imported, joins `faults`. Nothing is raised.
+        """
+        self._unstarted("load modules")
+        with ExitStack() as stack:
+            lists = [stack.enter_context(each()) for each in (own_collecting, *collecting)]
+            loaded = scan.load(package, exclude)
+        self._failed.extend(zip(loaded.faults, loaded.errors, strict=True))
+        self._faults.extend([*loaded.faults, *(fault for each in lists for fault in each)])
+        self._modules.update((module.__name__, module) for module in loaded.modules)
+        self.collect()
+
+    def collect(self) -> None:
+        """Register the marked definitions of the loaded modules that are not registered yet.
+
+        Imports nothing. A definition belongs to the module that its `__module__` names.
+        """
+        self._unstarted("collect marks")
+        for module in self._modules.values():
+            for value in tuple(vars(module).values()):
+                if getattr(value, "__module__", None) != module.__name__ or not callable(value):
+                    continue
+                mark, injection = mark_of(value), injection_of(value)
+                if (mark is None and injection is None) or value in self._collected:
+                    continue
+                self._collected.add(value)
+                if mark is not None:
+                    self._register_marked(value, mark)
+                if injection is not None:
+                    self._root(injection)
+
+    @property
+    def modules(self) -> tuple[ModuleType, ...]:
+        """The modules that were loaded, in order, with any that was being imported at that time."""
+        return tuple(self._modules.values())
+
+    def register(
+        self,
+        key: Any,
+        factory: Callable[..., Any] | None = None,
+        *,
+        lifetime: Lifetime | None = None,
+        name: str | None = None,
+        origin: Origin = "application",
+    ) -> None:
+        """Provide `key` by a class, function, async function or (async) generator; without a factory by itself.
+
+        `lifetime` and `name` as in `provider`. Several providers of one key are kept in order; those of the
+        application stand before those of a library where one is wanted. Raises `ContainerStateError` once entered.
+        """
+        self._unstarted("register")
+        made = key if factory is None else factory
+        self._add([key_of(key, name)], self._recipe(made, kind_of(made), lifetime, origin))
+
+    def register_value(
+        self, key: Any, value: object, *, name: str | None = None, origin: Origin = "application"
+    ) -> None:
+        """Provide `key` by an object that exists: a singleton that the container does not finish."""
+        self._unstarted("register")
+        recipe = self._recipe(value, Kind.VALUE, "singleton", origin, place=dotted(key))
+        self._add([key_of(key, name)], recipe)
+
+    def register_context(self, key: Any) -> None:
+        """Announce that scopes will be given a `key` by `scope.provide`; what needs it is scoped."""
+        self._unstarted("register")
+        self._add([key_of(key)], self._recipe(key, Kind.CONTEXT, "scoped", "application", place=dotted(key)))
+
+    def subclasses(self, base: type[T]) -> list[type[T]]:
+        """The provided classes that derive from `base`, in order; `scope.get` takes each."""
+        return [
+            key
+            for key in self._registry
+            if isinstance(key, type)
+            and base in key.__mro__
+            and any(each.factory is key or not isinstance(each.factory, type) for each in self._registry.recipes(key))
+        ]
+
+    # ---- faults
+
+    @property
+    def faults(self) -> list[object]:
+        """All that is wrong: found while loading, added by others, and in the graph as it stands."""
+        return [*self._faults, *self._graph_faults(self._program.graph if self._program else self._graph())]
+
+    def add_faults(self, faults: Iterable[object]) -> None:
+        """Let faults found elsewhere stand in the same report; each shows as its `str()`."""
+        self._faults.extend(faults)
+
+    def validate(self) -> None:
+        """Raise `InjectionError` with every fault, if there is any."""
+        faults = self.faults
+        if faults:
+            raise InjectionError(faults)
+
+    # ---- life
+
+    async def __aenter__(self) -> Self:
+        """Check everything, then build the singletons in order. Raises `InjectionError` before anything is built."""
+        self._unstarted("enter it again")
+        graph = self._graph()
+        faults = [*self._faults, *self._graph_faults(graph)]
+        if faults:
+            raise InjectionError(faults)
+        program = Program(graph, Scope(self))
+        await program.start()
+        self._run(program)
+        self._token = current_container.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        program, token = self._running(), self._token
+        if token is not None:
+            try:
+                current_container.reset(token)
+            except ValueError:
+                pass  # left in another context than it was entered in, as some test fixtures are
+        self._run(None)
+        await program.stop(error)
+
+    def scope(self) -> Scope:
+        """A new scope, to be entered. Raises `ContainerStateError` if the container is not entered."""
+        if self._program is None:
+            self._running()
+        return Scope(self)
+
+    @overload
+    def get(self, key: type[T], /) -> T: ...
+    @overload
+    def get(self, key: TypeForm[T], /) -> T: ...
+    def get(self, key: Any, /) -> Any:
+        """A singleton or value. Raises `NotProvided` if there is none: what is scoped is asked of a scope."""
+        return self._running().singleton(key_of(key))
+
+    def override(self, values: Mapping[Any, object]) -> Override:
+        """Replace keys by ready objects inside `with` or `async with`; compiled plans see it.
+
+        Singletons that reach a replaced key are built anew inside, and finished at its end; if one of them awaits,
+        `async with` is needed. Before the container is entered, the replacement waits for it. Raises `NotProvided`
+        for a key that nothing provides and nothing asks for.
+        """
+        return Override(self, values)
+
+    # ---- compiled ways
+
+    @overload
+    def compile(self, key: type[T], /) -> Plan[T]: ...
+    @overload
+    def compile(self, key: TypeForm[T], /) -> Plan[T]: ...
+    def compile(self, key: Any, /) -> Plan[Any]:
+        """The plan of a key: `plan.make(scope)` is the fastest way to it. Before start it is bound when entered.
+
+        Raises `NotProvided` if the container is entered and nothing, or more than one thing, provides the key.
+        """
+        found = self.plans.get(key)
+        if found is None:
+            found = Plan(key, _refuse(key))
+            if self._program is not None:
+                self._bind(found, self._program)
+            self.plans[key] = found
+        return found
+
+    def plan(self, key: Any) -> str:
+        """The generated source that makes a key; for a singleton, the one that built it."""
+        program = self._running()
+        recipe = self._target(key)
+        return program.source(key_of(key) if recipe is None else recipe)
+
+    def tree(self, key: Any) -> str:
+        """What a key is made of, as a tree with lifetimes, and what made the automatic ones scoped."""
+        return show.tree(self._shown(key))
+
+    def mermaid(self) -> str:
+        """The whole graph as a Mermaid flowchart."""
+        graph = self._program.graph if self._program else self._graph()
+        return show.mermaid(graph)
+
+    # ---- what scopes ask
+
+    def slots(self, key: Any) -> list[int]:
+        """Where a scope keeps its own value of a key. Raises `NotProvided` if the key is unknown or not scoped."""
+        found = self._slots.get(key)
+        if found is None:
+            found = self._slots[key] = self._running().slots(key_of(key))
+        return found
+
+    def _name_of(self, index: int) -> str:
+        return self._recipes[index].place
+
+    # ---- inside
+
+    def _recipe(
+        self, factory: Any, kind: Kind, lifetime: Lifetime | None, origin: Origin, place: str | None = None
+    ) -> Recipe:
+        recipe = Recipe(factory, kind, lifetime, self._registry.next_index(), origin=origin, place=place)
+        self._recipes[recipe.index] = recipe
+        return recipe
+
+    def _add(self, keys: Sequence[Any], recipe: Recipe) -> None:
+        for key in keys:
+            self._registry.add(key, recipe)
+
+    def _register_marked(self, value: Any, mark: Mark) -> None:
+        if isinstance(value, type):
+            keys = [key_of(value, mark.name)] if mark.of is None else [value, key_of(mark.of, mark.name)]
+        else:
+            try:
+                keys = [key_of(returned(value) if mark.of is None else mark.of, mark.name)]
+            except Exception as error:
+                self._faults.append(Fault(dotted(value), f"its return annotation cannot be resolved: {error}"))
+                return
+        self._add(keys, self._recipe(value, kind_of(value), mark.lifetime, "application"))
+
+    def _target(self, key: Any) -> Recipe | None:
+        """The recipe behind a key that only this container can make up: an injected function, a list of all."""
+        if isinstance(key, Injection) or (get_origin(key) is list and key not in self._registry):
+            return self._root(key)
+        return None
+
+    def _root(self, key: Any) -> Recipe:
+        found = self._roots.get(key)
+        if found is None:
+            place = dotted(key.function) if isinstance(key, Injection) else dotted(key)
+            if isinstance(key, Injection):
+                read = [dependency(hint) for hint in key.hints]
+                asked = tuple(each for each in read if isinstance(each, Dependency))
+                faults = [each for each in read if isinstance(each, Fault)]
+                factory: Any = dict
+            else:
+                wanted = dependency(Hint("items", key, place, {}))
+                asked, faults, factory = ((wanted,) if isinstance(wanted, Dependency) else ()), [], _listed
+            found = Recipe(factory, Kind.CALL, "transient", self._registry.next_index(), place=place, asked=asked)
+            found.faults = faults
+            found.synchronous = isinstance(key, Injection) and not key.is_async
+            self._recipes[found.index] = self._roots[key] = found
+        return found
+
+    def _graph(self) -> Graph:
+        return Graph(self._registry, self._replaced, tuple(self._roots.values()))
+
+    def _graph_faults(self, graph: Graph) -> list[Fault]:
+        """The faults of a graph, and of plans that were asked for and have no provider in it."""
+        wanted = [plan.key for plan in self.plans.values() if self._target(plan.key) is None]
+        unprovided = [key for key in wanted if not graph.find(key_of(key))]
+        faults = [Fault(dotted(key), "is asked for, and nothing provides it", (), graph.nearest(key)) for key in unprovided]
+        return [*graph.faults, *faults]
+
+    def _shown(self, key: Any) -> Any:
+        graph = self._program.graph if self._program else self._graph()
+        found = graph.find(key_of(key))
+        if not found:
+            raise NotProvided(missing(graph, key))
+        return found[-1]
+
+    def _run(self, program: Program | None) -> None:
+        """Put a program in force: every plan is pointed at it."""
+        self._program = program
+        self._slots = {}
+        for plan in self.plans.values():
+            if program is None:
+                plan.make = _refuse(plan.key)
+            else:
+                self._bind(plan, program)
+
+    def _bind(self, plan: Plan[Any], program: Program) -> None:
+        recipe = self._target(plan.key)
+        compiled = program.compiled(key_of(plan.key)) if recipe is None else program.compiled_root(recipe)
+        plan.make, plan.is_async, plan.source = compiled.make, compiled.is_async, compiled.source
+
+    def _running(self) -> Program:
+        if self._program is None:
+            raise ContainerStateError("the container is not entered: use it inside `async with container:`")
+        return self._program
+
+    def _unstarted(self, what: str) -> None:
+        if self._program is not None:
+            raise ContainerStateError(f"the container is entered: {what} before `async with container:`")
+
+
+class Override:
+    """Keys replaced by ready objects for a while; made by `Container.override`. Overrides nest, and end in reverse."""
+
+    def __init__(self, container: Container, values: Mapping[Any, object]) -> None:
+        self._container = container
+        self._values = values
+        self._before: dict[Any, Recipe] = {}
+        self._program: Program | None = None
+
+    def __enter__(self) -> Self:
+        program = self._replace()
+        if program is not None:
+            with self._undone_on_error():
+                program.start_nowait()
+            self._container._run(program)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        program = self._restore()
+        if program is not None:
+            program.stop_nowait(error)
+
+    async def __aenter__(self) -> Self:
+        program = self._replace()
+        if program is not None:
+            with self._undone_on_error():
+                await program.start()
+            self._container._run(program)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        program = self._restore()
+        if program is not None:
+            await program.stop(error)
+
+    def _replace(self) -> Program | None:
+        """The program of the replaced graph, not started; None if the container is not entered."""
+        container = self._container
+        graph = container._program.graph if container._program else container._graph()
+        for key in self._values:
+            if not graph.asked(key_of(key)):
+                raise NotProvided(f"an override of what nothing provides or asks for: {missing(graph, key)}")
+        self._before, self._program = container._replaced, container._program
+        container._replaced = {**self._before, **{key_of(key): self._value(key) for key in self._values}}
+        if self._program is None:
+            return None
+        with self._undone_on_error():
+            changed = container._graph()
+            if changed.faults:
+                raise InjectionError(changed.faults)
+            return Program(changed, Scope(container), self._program)
+
+    def _value(self, key: Any) -> Recipe:
+        place = f"{dotted(key)} (override)"
+        return self._container._recipe(self._values[key], Kind.VALUE, "singleton", "application", place)
+
+    def _restore(self) -> Program | None:
+        """Put back what was there. The replaced program, to be finished; None if there was none."""
+        ended = self._container._program
+        self._container._replaced = self._before
+        if self._program is None or ended is None:
+            return None
+        self._container._run(self._program)
+        return ended
+
+    @contextmanager
+    def _undone_on_error(self) -> Generator[None]:
+        try:
+            yield
+        except BaseException:
+            self._container._replaced = self._before
+            raise
+
+
+def _listed(items: list[Any]) -> list[Any]:
+    return items
+
+
+def _refuse(key: Any) -> Callable[[Scope], Any]:
+    def make(scope: Scope) -> Any:
+        raise ContainerStateError(f"{dotted(key)} was asked for before its container was entered, or after it ended")
+
+    return make

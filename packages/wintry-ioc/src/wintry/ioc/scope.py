@@ -1,0 +1,305 @@
+"""What one call, request or message holds, and how it ends.
+
+A `Scope` is a dictionary of what was made (`made`, by the index of its recipe) and a list of what must be finished
+(`exits`, absent until a factory with an end was entered). While it is open it is the value of a context variable, so
+each task and each thread sees its own. Before it is entered and after its end, `made` is a mapping that refuses every
+look-up: the open scope pays nothing for that check.
+
+Finalisers run in reverse order, all of them even if one raises. If one of them is async, they run in a task of their
+own that a cancellation does not reach; the cancellation is delivered afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
+
+from .errors import AsyncRequired, NotProvided, ScopeClosed
+from .hints import dotted
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, TypeForm
+
+    from .plan import Plan
+
+T = TypeVar("T")
+Exit = Generator[Any, None, None] | AsyncGenerator[Any, None]
+
+current_scope: ContextVar[Scope | None] = ContextVar("wintry.ioc.scope", default=None)
+
+
+class Owner(Protocol):
+    """What a scope needs of its container."""
+
+    @property
+    def plans(self) -> dict[Any, Plan[Any]]: ...
+
+    def compile(self, key: Any, /) -> Plan[Any]: ...
+
+    def slots(self, key: Any, /) -> list[int]: ...
+
+    @property
+    def unentered(self) -> Refusal: ...
+
+    @property
+    def ended(self) -> Refusal: ...
+
+
+class Scope:
+    """The lifetime of one call: everything scoped exists once in it. Made by `Container.scope()`.
+
+    Enter it with `async with`, or with `with` where nothing that it makes ends asynchronously.
+    """
+
+    __slots__ = ("_token", "closed", "exits", "made", "owner", "pending")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.closed = True
+        self.exits: list[Exit] | None = None
+        self.pending: dict[int, asyncio.Event] | None = None
+        self.made: dict[int, Any] = owner.unentered
+        self._token: Token[Scope | None] | None = None
+
+    @overload
+    async def get(self, key: type[T], /) -> T: ...
+    @overload
+    async def get(self, key: TypeForm[T], /) -> T: ...
+    async def get(self, key: Any, /) -> Any:
+        """The T of this scope, with all that it needs; also for protocols, `list[T]` and `Annotated[T, Named(…)]`.
+
+        Raises `NotProvided` if nothing provides it, `ScopeClosed` if the scope is not open.
+        """
+        owner = self.owner
+        plan = owner.plans.get(key) or owner.compile(key)
+        found = plan.make(self)
+        return await found if plan.is_async else found
+
+    @overload
+    def get_nowait(self, key: type[T], /) -> T: ...
+    @overload
+    def get_nowait(self, key: TypeForm[T], /) -> T: ...
+    def get_nowait(self, key: Any, /) -> Any:
+        """Like `get`, for synchronous callers. Raises `AsyncRequired` if something must be awaited."""
+        plan = self.owner.plans.get(key) or self.owner.compile(key)
+        if plan.is_async:
+            raise AsyncRequired(f"{dotted(key)} needs an await to be built: use `await scope.get({dotted(key)})`")
+        return plan.make(self)
+
+    @overload
+    def provide(self, key: type[T], value: T, /) -> None: ...
+    @overload
+    def provide(self, key: TypeForm[T], value: T, /) -> None: ...
+    def provide(self, key: Any, value: Any, /) -> None:
+        """Give this scope its own value for a key, such as the request; must come before the first use of the key.
+
+        Raises `NotProvided` for a key that the container does not know.
+        """
+        if self.closed:
+            raise closed(self, dotted(key))
+        for slot in self.owner.slots(key):
+            self.made[slot] = value
+
+    def open(self) -> Self:
+        """Begin: from here on this is the current scope of the running context. `async with` calls it."""
+        if not self.closed or self._token is not None:
+            raise ScopeClosed("a scope is entered once: ask the container for another one")
+        self.closed = False
+        self.made = {}
+        self._token = current_scope.set(self)
+        return self
+
+    def leave(self) -> list[Exit] | None:
+        """End: nothing can be asked of the scope any more. Returns what has to be finished, if anything."""
+        self.closed = True
+        self.made = self.owner.ended
+        token = self._token
+        if token is not None:
+            try:
+                current_scope.reset(token)
+            except ValueError:
+                pass  # left in another context than it was entered in, as a streamed answer is: nothing to undo there
+        exits, self.exits = self.exits, None
+        return exits
+
+    async def __aenter__(self) -> Self:
+        return self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        exits = self.leave()
+        if exits is not None:
+            await finish(exits, error)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        exits = self.leave()
+        if exits is not None:
+            finish_nowait(exits, error)
+
+
+class Refusal(dict[int, Any]):
+    """The `made` of every scope of a container that is not open: whoever looks is told. It never holds anything."""
+
+    def __init__(self, state: str, name_of: Callable[[int], str]) -> None:
+        super().__init__()
+        self._state = state
+        self._name_of = name_of
+
+    def __contains__(self, index: object) -> NoReturn:
+        raise _refused(self._name_of(index) if isinstance(index, int) else repr(index), self._state)
+
+
+def closed(scope: Scope, name: str) -> ScopeClosed:
+    """The error of a look-up in a scope that is not open."""
+    return _refused(name, "was not entered" if scope.made is scope.owner.unentered else "has ended")
+
+
+def _refused(name: str, state: str) -> ScopeClosed:
+    return ScopeClosed(f"{name} was asked of a scope that {state}; open one with `async with container.scope()`")
+
+
+def absent(name: str) -> NotProvided:
+    """The error of a context value that the scope was not given."""
+    return NotProvided(f"{name} is a context value that this scope was not given: call scope.provide({name}, …) first")
+
+
+def enter(scope: Scope, generator: Generator[T, None, None]) -> T:
+    """Start a generator factory, and remember to finish it with the scope."""
+    try:
+        value = next(generator)
+    except StopIteration:
+        raise NotProvided(f"{generator.__qualname__} ended without a yield") from None
+    _remember(scope, generator)
+    return value
+
+
+async def enter_async(scope: Scope, generator: AsyncGenerator[T, None]) -> T:
+    """Start an async generator factory, and remember to finish it with the scope."""
+    try:
+        value = await anext(generator)
+    except StopAsyncIteration:
+        raise NotProvided(f"{generator.__qualname__} ended without a yield") from None
+    _remember(scope, generator)
+    return value
+
+
+def _remember(scope: Scope, generator: Exit) -> None:
+    if scope.exits is None:
+        scope.exits = []
+    scope.exits.append(generator)
+
+
+async def once(scope: Scope, index: int, build: Callable[[], Awaitable[T]]) -> T:
+    """Build what the scope holds at `index` once, though several tasks of the scope may ask at the same time."""
+    if scope.pending is None:
+        scope.pending = {}
+    pending = scope.pending
+    while index not in scope.made:
+        running = pending.get(index)
+        if running is not None:
+            await running.wait()
+            continue
+        done = pending[index] = asyncio.Event()
+        try:
+            scope.made[index] = await build()
+        finally:
+            del pending[index]
+            done.set()
+    found: T = scope.made[index]
+    return found
+
+
+async def finish(exits: list[Exit], error: BaseException | None) -> None:
+    """Run finalisers in reverse order, shielded from cancellation; they are given the error, and cannot swallow it.
+
+    Raises what they raised: the one error, or a group of several.
+    """
+    if not any(isinstance(each, AsyncGenerator) for each in exits):
+        finish_nowait(exits, error)
+        return
+    task = asyncio.ensure_future(_finish_all(exits, error))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as again:
+            cancelled = again
+    raised = task.result()
+    if cancelled is not None:
+        raise cancelled
+    _raise(raised)
+
+
+def finish_nowait(exits: list[Exit], error: BaseException | None) -> None:
+    """`finish` for a synchronous caller. Raises `AsyncRequired`, after the others ran, for what must be awaited."""
+    raised: list[BaseException] = []
+    for each in reversed(exits):
+        if isinstance(each, AsyncGenerator):
+            raised.append(AsyncRequired(f"{each.__qualname__} ends asynchronously: enter its scope with `async with`"))
+        else:
+            _finish_one(each, error, raised)
+    _raise(raised)
+
+
+async def _finish_all(exits: list[Exit], error: BaseException | None) -> list[BaseException]:
+    raised: list[BaseException] = []
+    for each in reversed(exits):
+        if isinstance(each, AsyncGenerator):
+            await _finish_one_async(each, error, raised)
+        else:
+            _finish_one(each, error, raised)
+    return raised
+
+
+def _finish_one(generator: Generator[Any, None, None], error: BaseException | None, raised: list[BaseException]) -> None:
+    try:
+        if error is None:
+            next(generator)
+        else:
+            generator.throw(error)
+    except StopIteration:
+        return
+    except BaseException as own:
+        if own is not error:
+            raised.append(own)
+        return
+    raised.append(_second_yield(generator))
+    generator.close()
+
+
+async def _finish_one_async(
+    generator: AsyncGenerator[Any, None], error: BaseException | None, raised: list[BaseException]
+) -> None:
+    try:
+        if error is None:
+            await anext(generator)
+        else:
+            await generator.athrow(error)
+    except StopAsyncIteration:
+        return
+    except BaseException as own:
+        if own is not error:
+            raised.append(own)
+        return
+    raised.append(_second_yield(generator))
+    await generator.aclose()
+
+
+def _second_yield(generator: Exit) -> RuntimeError:
+    return RuntimeError(f"{generator.__qualname__} yields twice: a provider yields once")
+
+
+def _raise(raised: list[BaseException]) -> None:
+    if len(raised) == 1:
+        raise raised[0]
+    if raised:
+        raise BaseExceptionGroup("several finalisers failed", raised)

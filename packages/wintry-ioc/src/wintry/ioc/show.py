@@ -1,0 +1,62 @@
+"""A graph for people: a tree of one key, a Mermaid flowchart of all."""
+
+from __future__ import annotations
+
+from .graph import Edge, Graph, Node
+from .hints import dotted, short
+from .registry import Kind
+
+
+def tree(root: Node) -> str:
+    """A node and what it needs, indented; what was drawn above is not drawn again."""
+    lines: list[str] = [_line(root)]
+    _branches(root, "", lines, {root})
+    return "\n".join(lines)
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph as a Mermaid flowchart: an arrow from each node to what it needs."""
+    numbers = {node: f"n{number}" for number, node in enumerate(graph.nodes.values())}
+    lines = ["flowchart TD"]
+    lines += [f'    {number}["{short(node.key)}<br/>{_state(node)}"]' for node, number in numbers.items()]
+    lines += [
+        f"    {numbers[node]} -- {edge.dependency.name} --> {numbers[target]}"
+        for node in numbers
+        for edge in node.edges
+        for target in edge.targets
+    ]
+    return "\n".join(lines)
+
+
+def _branches(node: Node, indent: str, lines: list[str], drawn: set[Node]) -> None:
+    below = [(edge, target) for edge in node.edges for target in (edge.targets or (None,))]
+    for position, (edge, target) in enumerate(below):
+        last = position == len(below) - 1
+        head = f"{indent}{'└─' if last else '├─'} {edge.dependency.name}: "
+        if target is None:
+            lines.append(head + _unfilled(edge))
+        elif target in drawn:
+            lines.append(f"{head}{_line(target)} …")
+        else:
+            drawn.add(target)
+            lines.append(head + _line(target))
+            _branches(target, indent + ("   " if last else "│  "), lines, drawn)
+
+
+def _unfilled(edge: Edge) -> str:
+    if edge.logger:
+        return "logging.Logger (named after the class that asks)"
+    if edge.many:
+        return f"{dotted(edge.dependency.key)} (empty)"
+    return f"{dotted(edge.dependency.key)} (not provided: {edge.dependency.default!r})"
+
+
+def _line(node: Node) -> str:
+    because = f", because of {node.cause[-1][1].name}" if node.cause else ""
+    return f"{node.name} ({_state(node)}{because})"
+
+
+def _state(node: Node) -> str:
+    if node.recipe.kind is Kind.VALUE:
+        return "value"
+    return "context value" if node.recipe.kind is Kind.CONTEXT else node.lifetime
