@@ -83,7 +83,8 @@ def prefix(identifier: str) -> str:
 def read(root: Path) -> Contract:
     """Read the pages and the tests of the workspace at `root`."""
     contract = Contract()
-    for page in sorted(root.glob("docs/reference/*.md")):
+    pages = [page for page in sorted(root.glob("docs/reference/*.md")) if page.name != "README.md"]
+    for page in pages:
         text = page.read_text("utf-8")
         for match in LINE.finditer(text):
             identifier, place = match["id"], Place(page.relative_to(root), text.count("\n", 0, match.start("id")) + 1)
