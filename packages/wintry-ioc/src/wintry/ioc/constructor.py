@@ -124,11 +124,11 @@ def _joins(cls: type[Any], fields: list[Field]) -> bool:
 
 
 def _synthesise(cls: type[Any], fields: list[Field], base: type[Any] | None) -> Callable[..., None]:
-    source = Source({})
     taken = inspect.signature(base.__init__).parameters if base is not None else {}
     rest = any(each.kind is each.VAR_KEYWORD for each in taken.values())
     named = [each for each in list(taken.values())[1:] if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     own = [each for each in fields if each.name not in {parameter.name for parameter in named}]
+    source = Source({}, reserved=("self", "_self", *taken, *(each.name for each in own)))
     self_name = "self" if all(each.name != "self" for each in fields) else "_self"
     head, call = _base_call(source, named, self_name)
     loose = [_keyword(source, each) for each in own]
@@ -164,7 +164,8 @@ class _Parameter:
 
 def _base_call(source: Source, named: list[inspect.Parameter], self_name: str) -> tuple[list[_Parameter], list[str]]:
     """The base's parameters as parameters of ours, and the arguments of the call that passes them on."""
-    head, call = [], [self_name]
+    head: list[_Parameter] = []
+    call = [self_name]
     for each in named:
         default = "" if each.default is EMPTY else f"={source.constant(each.default, f'default_{each.name}')}"
         keyword_only = each.kind is each.KEYWORD_ONLY or bool(default)
@@ -205,7 +206,8 @@ def _finish(
         else each
         for each in written
     )
-    annotations: dict[str, Any] = {each.name: each.annotation for each in (*hints, *injected)}
+    annotations = {each.name: each.annotation for each in hints}
+    annotations.update({each.name: each.annotation for each in injected})
     init.__annotations__ = {**annotations, "return": None}
     init.__module__ = cls.__module__
     init.__qualname__ = f"{cls.__qualname__}.__init__"

@@ -15,20 +15,21 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin, overload
 
 from . import scan, show
-from .constructor import injectable
 from .errors import ContainerStateError, Fault, InjectionError, NotProvided, ScanError
 from .errors import collecting as own_collecting
 from .graph import Graph
-from .hints import EMPTY, Dependency, Hint, dependency, dotted, key_of, returned
+from .hints import Dependency, Hint, dependency, dotted, key_of, returned
 from .injection import Injection, current_container, injection_of
 from .marks import Lifetime, Mark, mark_of
-from .plan import Plan, compile_build
+from .plan import Plan
 from .program import Program, missing
 from .registry import Kind, Origin, Recipe, Registry, kind_of
 from .scope import Refusal, Scope
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, TypeForm
+    from typing import Self
+
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 Collecting = Callable[[], AbstractContextManager[list[Any]]]
@@ -285,7 +286,7 @@ class Container:
         else:
             try:
                 keys = [key_of(returned(value) if mark.of is None else mark.of, mark.name)]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - an annotation is an expression, and may raise anything
                 self._faults.append(Fault(dotted(value), f"its return annotation cannot be resolved: {error}"))
                 return
         self._add(keys, self._recipe(value, kind_of(value), mark.lifetime, "application"))
@@ -321,7 +322,9 @@ class Container:
         """The faults of a graph, and of plans that were asked for and have no provider in it."""
         wanted = [plan.key for plan in self.plans.values() if self._target(plan.key) is None]
         unprovided = [key for key in wanted if not graph.find(key_of(key))]
-        faults = [Fault(dotted(key), "is asked for, and nothing provides it", (), graph.nearest(key)) for key in unprovided]
+        faults = [
+            Fault(dotted(key), "is asked for, and nothing provides it", (), graph.nearest(key)) for key in unprovided
+        ]
         return [*graph.faults, *faults]
 
     def _shown(self, key: Any) -> Any:

@@ -14,6 +14,7 @@ import difflib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from .errors import Fault
@@ -216,7 +217,7 @@ class Graph:
         while (consumer := self._consumers.get(chain[0].recipe)) is not None and consumer not in chain:
             chain.insert(0, consumer)
         steps: list[tuple[Edge | None, Node]] = [(None, chain[0])]
-        for above, below in zip(chain, chain[1:], strict=False):
+        for above, below in pairwise(chain):
             steps.append((next(edge for edge in above.edges if below in edge.targets), below))
         return _drawn(steps)
 
@@ -250,14 +251,11 @@ class Graph:
             made = recipe.factory
             if isinstance(key, type) and isinstance(made, type) and key in made.__mro__[1:]:
                 return f"{dotted(made)} is one: mark it @provider(of={short(key)})"
-        names = {dotted(each): each for each in known}
-        same = [name for name, each in names.items() if short(each) == short(key)]
-        close = same or difflib.get_close_matches(dotted(key), names, n=1, cutoff=0.6)
-        if not close:
-            by_short = {short(each): dotted(each) for each in known}
-            close = [by_short[name] for name in difflib.get_close_matches(short(key), by_short, n=1, cutoff=0.6)]
+        # the last parts are compared: modules of one package make all dotted names alike
+        by_short = {short(each): dotted(each) for each in known}
+        close = difflib.get_close_matches(short(key), by_short, n=1, cutoff=0.6)
         if close:
-            return f"did you mean {close[0]}?"
+            return f"did you mean {by_short[close[0]]}?"
         if isinstance(key, type):
             return f"mark {short(key)} or what implements it with @provider, in a module that is scanned"
         return None
@@ -365,4 +363,3 @@ def _cycle(way: Sequence[tuple[Edge | None, Node]]) -> Fault:
 
 def _corner(at: int, length: int) -> str:
     return "◄╮" if at == 0 else "─╯" if at == length - 1 else "│"
-

@@ -123,7 +123,7 @@ def dependency(hint: Hint) -> Dependency | Fault:
         return Fault(hint.place, "has no annotation", hint="annotate it with the type to inject")
     try:
         annotation = resolve(hint)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - an annotation is an expression, and may raise anything
         return Fault(
             hint.place,
             f"the hint {hint.annotation!r} cannot be resolved: {error}",
@@ -153,7 +153,12 @@ def parameters(function: Callable[..., Any], place: str, *, bound: bool = False)
     named = [each for each in found if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     return [
         Hint(
-            each.name, each.annotation, f"{place}.{each.name}", namespace, each.default, each.kind is each.POSITIONAL_ONLY
+            each.name,
+            each.annotation,
+            f"{place}.{each.name}",
+            namespace,
+            each.default,
+            each.kind is each.POSITIONAL_ONLY,
         )
         for each in named
         # nothing can be looked up for a defaulted parameter without annotation: its default stands

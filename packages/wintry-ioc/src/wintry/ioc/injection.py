@@ -132,12 +132,16 @@ def _wrapper(injection: Injection) -> Callable[..., Any]:
 
 
 async def _filled(scope: Scope, injection: Injection, names: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = await scope.get(injection)
+    plan = scope.owner.plans.get(injection) or scope.owner.compile(injection)
+    found = plan.make(scope)
+    if plan.is_async:
+        found = await found
     return {name: found[name] for name in names}
 
 
 def _filled_nowait(scope: Scope, injection: Injection, names: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = scope.get_nowait(injection)
+    plan = scope.owner.plans.get(injection) or scope.owner.compile(injection)
+    found = plan.make(scope)
     return {name: found[name] for name in names}
 
 

@@ -40,9 +40,7 @@ def provider(target: C, /) -> C: ...
 def provider(target: F, /) -> F: ...
 @overload
 @dataclass_transform(kw_only_default=True)
-def provider(
-    *, of: Any = None, lifetime: Lifetime | None = None, name: str | None = None
-) -> Callable[[F], F]: ...
+def provider(*, of: Any = None, lifetime: Lifetime | None = None, name: str | None = None) -> Callable[[F], F]: ...
 def provider(
     target: Any = None, /, *, of: Any = None, lifetime: Lifetime | None = None, name: str | None = None
 ) -> Any:
@@ -94,9 +92,7 @@ def _class_fault(cls: type[Any], mark: Mark) -> Fault | None:
         return None
     if getattr(base, "_is_protocol", False):
         return _protocol_fault(cls, base)
-    return Fault(
-        place, f"is marked of={dotted(mark.of)}, which it is not", hint=f"derive it from {dotted(mark.of)}"
-    )
+    return Fault(place, f"is marked of={dotted(mark.of)}, which it is not", hint=f"derive it from {dotted(mark.of)}")
 
 
 def _protocol_fault(cls: type[Any], protocol: type[Any]) -> Fault | None:
@@ -112,9 +108,7 @@ def _protocol_fault(cls: type[Any], protocol: type[Any]) -> Fault | None:
     if not lacking:
         return None
     names = ", ".join(f"{name}()" for name in lacking)
-    return Fault(
-        dotted(cls), f"is marked of={dotted(protocol)} but lacks {names}", hint="write it, or drop of="
-    )
+    return Fault(dotted(cls), f"is marked of={dotted(protocol)} but lacks {names}", hint="write it, or drop of=")
 
 
 def _function_fault(function: Any, mark: Mark) -> Fault | None:
@@ -127,16 +121,12 @@ def _function_fault(function: Any, mark: Mark) -> Fault | None:
         return None
     try:
         provided = returned(function)
-    except Exception:
-        return None  # the name may exist later: the container reads the annotation again, and reports it then
+    except Exception:  # noqa: BLE001 - an annotation may raise anything; the container reads it again, and reports it
+        return None
     if provided is EMPTY or provided is None or provided is type(None):
-        return Fault(
-            place, "does not say what it provides", hint="annotate its return type, or mark it with of="
-        )
+        return Fault(place, "does not say what it provides", hint="annotate its return type, or mark it with of=")
     return None
 
 
 def _lifetime_fault(place: str, lifetime: str) -> Fault:
-    return Fault(
-        place, f"has the unknown lifetime {lifetime!r}", hint=f"one of {', '.join(map(repr, LIFETIMES))}"
-    )
+    return Fault(place, f"has the unknown lifetime {lifetime!r}", hint=f"one of {', '.join(map(repr, LIFETIMES))}")

@@ -80,7 +80,7 @@ def awaits(root: Node, *, build: bool = False) -> bool:
 class _Writer:
     def __init__(self, instances: Mapping[Recipe, object]) -> None:
         self._instances = instances
-        self._source = Source(dict(_RUNTIME))
+        self._source = Source(dict(_RUNTIME), reserved=("scope", "made"))
         self._locals: dict[Recipe, str] = {}
 
     def write(self, root: Node, *, build: bool) -> Compiled:
@@ -94,7 +94,7 @@ class _Writer:
             else:
                 self._opening(root)
                 for each in scoped:
-                    self._scoped(each)
+                    self._scoped(each, looked_up=each is root)
                 source.line(f"return {self._result(root)}")
         return Compiled(source.function(name, f"plan for {dotted(root.key)}"), is_async, source.text)
 
@@ -115,19 +115,27 @@ class _Writer:
             return self._constant(root)
         return self._locals[root.recipe] if root.lifetime == "scoped" else self._new(root)
 
-    def _scoped(self, node: Node) -> None:
+    def _scoped(self, node: Node, *, looked_up: bool) -> None:
         """Take a scoped node from the scope into a local, or make it and put it there."""
         source, index = self._source, node.recipe.index
         local = self._locals[node.recipe] = source.fresh(snake(short(node.key)))
+        if looked_up:
+            self._make_scoped(node, local)
+            return
         with source.block(f"if {index} in made:"):
             source.line(f"{local} = made[{index}]")
         with source.block("else:"):
-            if node.recipe.kind is Kind.CONTEXT:
-                source.line(f"raise absent({dotted(node.key)!r})")
-            elif node.recipe.kind.is_async:
-                source.line(f"{local} = await once(scope, {index}, lambda: {self._new(node, awaited=False)})")
-            else:
-                source.line(f"made[{index}] = {local} = {self._new(node)}")
+            self._make_scoped(node, local)
+
+    def _make_scoped(self, node: Node, local: str) -> None:
+        index = node.recipe.index
+        if node.recipe.kind is Kind.CONTEXT:
+            self._source.line(f"raise absent({dotted(node.key)!r})")
+        elif node.recipe.kind.is_async:
+            new = self._new(node, awaited=False)
+            self._source.line(f"{local} = await once(scope, {index}, lambda: {new})")
+        else:
+            self._source.line(f"made[{index}] = {local} = {self._new(node)}")
 
     def _new(self, node: Node, awaited: bool = True) -> str:
         """The expression that calls the factory; what must be made before it is written first."""

@@ -46,7 +46,7 @@ class Recipe:
     for it cannot await.
     """
 
-    __slots__ = ("_asked", "faults", "factory", "index", "kind", "lifetime", "origin", "place", "synchronous")
+    __slots__ = ("_asked", "factory", "faults", "index", "kind", "lifetime", "origin", "place", "synchronous")
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Recipe:
     ) -> None:
         self.factory = factory
         self.kind = kind
-        self.lifetime = lifetime
+        self.lifetime: Lifetime | None = lifetime
         self.index = index
         self.origin = origin
         self.place = dotted(factory) if place is None else place
@@ -133,7 +133,8 @@ class Registry:
         if key not in self._keys:
             return []
         context = self._store.registrations.build_context(key)
-        return [registration.builder for registration in context.all_registrations(key)]
+        builders: list[Any] = [registration.builder for registration in context.all_registrations(key)]
+        return builders
 
     def family(self, key: Any) -> list[Any]:
         """The keys that provide a type: itself, and those that carry a name."""

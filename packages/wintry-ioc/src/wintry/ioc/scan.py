@@ -74,7 +74,7 @@ def _import(name: str, loaded: Loaded, *, announce: bool) -> ModuleType | None:
         logger.info("Loading module %s", name)
     try:
         module = importlib.import_module(name)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a module may raise anything; it is told as a fault
         loaded.errors.append(error)
         loaded.faults.append(_fault(name, error))
         return None
@@ -84,8 +84,6 @@ def _import(name: str, loaded: Loaded, *, announce: bool) -> ModuleType | None:
 
 def _fault(name: str, error: Exception) -> Fault:
     """Where in the module's own code, and why."""
-    file = getattr(importlib.util.find_spec(name), "origin", None) if "." not in name else None
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    where = [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename not in (__file__, file)]
-    message = f"cannot be imported: {type(error).__name__}: {error}"
-    return Fault(name, message, tuple(where[-1:]))
+    where = [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename != __file__]
+    return Fault(name, f"cannot be imported: {type(error).__name__}: {error}", tuple(where[-1:]))

@@ -21,7 +21,9 @@ from .errors import AsyncRequired, NotProvided, ScopeClosed
 from .hints import dotted
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, TypeForm
+    from typing import Self
+
+    from typing_extensions import TypeForm
 
     from .plan import Plan
 
@@ -177,7 +179,7 @@ def enter(scope: Scope, generator: Generator[T, None, None]) -> T:
     try:
         value = next(generator)
     except StopIteration:
-        raise NotProvided(f"{generator.__qualname__} ended without a yield") from None
+        raise NotProvided(f"{_name(generator)} ended without a yield") from None
     _remember(scope, generator)
     return value
 
@@ -187,7 +189,7 @@ async def enter_async(scope: Scope, generator: AsyncGenerator[T, None]) -> T:
     try:
         value = await anext(generator)
     except StopAsyncIteration:
-        raise NotProvided(f"{generator.__qualname__} ended without a yield") from None
+        raise NotProvided(f"{_name(generator)} ended without a yield") from None
     _remember(scope, generator)
     return value
 
@@ -244,7 +246,7 @@ def finish_nowait(exits: list[Exit], error: BaseException | None) -> None:
     raised: list[BaseException] = []
     for each in reversed(exits):
         if isinstance(each, AsyncGenerator):
-            raised.append(AsyncRequired(f"{each.__qualname__} ends asynchronously: enter its scope with `async with`"))
+            raised.append(AsyncRequired(f"{_name(each)} ends asynchronously: enter its scope with `async with`"))
         else:
             _finish_one(each, error, raised)
     _raise(raised)
@@ -260,7 +262,9 @@ async def _finish_all(exits: list[Exit], error: BaseException | None) -> list[Ba
     return raised
 
 
-def _finish_one(generator: Generator[Any, None, None], error: BaseException | None, raised: list[BaseException]) -> None:
+def _finish_one(
+    generator: Generator[Any, None, None], error: BaseException | None, raised: list[BaseException]
+) -> None:
     try:
         if error is None:
             next(generator)
@@ -268,7 +272,7 @@ def _finish_one(generator: Generator[Any, None, None], error: BaseException | No
             generator.throw(error)
     except StopIteration:
         return
-    except BaseException as own:
+    except BaseException as own:  # noqa: BLE001 - the finalisers before it must run; it is raised after them
         if own is not error:
             raised.append(own)
         return
@@ -286,7 +290,7 @@ async def _finish_one_async(
             await generator.athrow(error)
     except StopAsyncIteration:
         return
-    except BaseException as own:
+    except BaseException as own:  # noqa: BLE001 - the finalisers before it must run; it is raised after them
         if own is not error:
             raised.append(own)
         return
@@ -294,8 +298,12 @@ async def _finish_one_async(
     await generator.aclose()
 
 
+def _name(generator: Exit) -> str:
+    return str(getattr(generator, "__qualname__", generator))
+
+
 def _second_yield(generator: Exit) -> RuntimeError:
-    return RuntimeError(f"{generator.__qualname__} yields twice: a provider yields once")
+    return RuntimeError(f"{_name(generator)} yields twice: a provider yields once")
 
 
 def _raise(raised: list[BaseException]) -> None:

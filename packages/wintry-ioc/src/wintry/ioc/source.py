@@ -10,7 +10,7 @@ from __future__ import annotations
 import keyword
 import linecache
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -20,14 +20,17 @@ _word_border = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class Source:
-    """Lines of one generated function, and the namespace that they are run in."""
+    """Lines of one generated function, and the namespace that they are run in.
 
-    def __init__(self, namespace: dict[str, Any] | None = None) -> None:
+    `reserved` are names that the lines use themselves, and no constant may take.
+    """
+
+    def __init__(self, namespace: dict[str, Any], reserved: Iterable[str] = ()) -> None:
         self._lines: list[str] = []
         self._depth = 0
         self._names: dict[int, str] = {}
-        self._taken: set[str] = set(namespace or ())
-        self.namespace: dict[str, Any] = {} if namespace is None else namespace
+        self._taken = {*namespace, *reserved}
+        self.namespace = namespace
 
     def line(self, text: str) -> None:
         """Add one line at the present indentation."""
