@@ -1,0 +1,276 @@
+"""What ends, in which order, and what it is told: the log of every combination."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Literal
+
+import pytest
+
+from wintry.ioc import AsyncRequired, Container, Lifetime, NotProvided
+
+pytestmark = pytest.mark.anyio
+Outcome = Literal["ok", "error", "cancelled"]
+
+
+class First: ...
+
+
+class Second: ...
+
+
+def factories(kind: str, log: list[str]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Factories of `First`, and of `Second` which needs it; those that end write down what they were told."""
+
+    def plain_first() -> First:
+        log.append("make first")
+        return First()
+
+    def plain_second(first: First) -> Second:
+        log.append("make second")
+        return Second()
+
+    async def async_first() -> First:
+        await asyncio.sleep(0)
+        return plain_first()
+
+    async def async_second(first: First) -> Second:
+        await asyncio.sleep(0)
+        return plain_second(first)
+
+    def ending_first() -> Iterator[First]:
+        try:
+            yield plain_first()
+        except BaseException as error:
+            log.append(f"first saw {type(error).__name__}")
+            raise
+        finally:
+            log.append("end first")
+
+    def ending_second(first: First) -> Iterator[Second]:
+        try:
+            yield plain_second(first)
+        except BaseException as error:
+            log.append(f"second saw {type(error).__name__}")
+            raise
+        finally:
+            log.append("end second")
+
+    async def async_ending_first() -> AsyncIterator[First]:
+        try:
+            yield plain_first()
+        except BaseException as error:
+            log.append(f"first saw {type(error).__name__}")
+            raise
+        finally:
+            await asyncio.sleep(0)
+            log.append("end first")
+
+    async def async_ending_second(first: First) -> AsyncIterator[Second]:
+        try:
+            yield plain_second(first)
+        except BaseException as error:
+            log.append(f"second saw {type(error).__name__}")
+            raise
+        finally:
+            await asyncio.sleep(0)
+            log.append("end second")
+
+    return {
+        "sync": (plain_first, plain_second),
+        "async": (async_first, async_second),
+        "generator": (ending_first, ending_second),
+        "async generator": (async_ending_first, async_ending_second),
+    }[kind]
+
+
+async def leave(outcome: Outcome) -> None:
+    if outcome == "error":
+        raise ValueError("body")
+    if outcome == "cancelled":
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.contract("IOC-030", "IOC-031")
+@pytest.mark.parametrize("kind", ["sync", "async", "generator", "async generator"])
+@pytest.mark.parametrize("lifetime", ["singleton", "scoped"])
+@pytest.mark.parametrize("outcome", ["ok", "error", "cancelled"])
+async def test_the_log_of_every_combination(kind: str, lifetime: Lifetime, outcome: Outcome) -> None:
+    log: list[str] = []
+    container = Container()
+    for key, factory in zip((First, Second), factories(kind, log), strict=True):
+        container.register(key, factory, lifetime=lifetime)
+
+    async def run() -> None:
+        async with container, container.scope() as scope:
+            await scope.get(Second)
+            log.append("body")
+            await leave(outcome)
+
+    task = asyncio.ensure_future(run())
+    (result,) = await asyncio.gather(task, return_exceptions=True)
+    told = {"ok": None, "error": ValueError, "cancelled": asyncio.CancelledError}[outcome]
+    assert (None if result is None else type(result)) is told
+    ends = []
+    if "generator" in kind:
+        for name in ("second", "first"):
+            ends += [f"{name} saw {told.__name__}"] if told else []
+            ends += [f"end {name}"]
+    assert log == ["make first", "make second", "body", *ends]
+
+
+@pytest.mark.contract("IOC-032")
+@pytest.mark.parametrize("lifetime", ["singleton", "scoped"])
+async def test_a_cancellation_does_not_reach_a_finaliser(lifetime: Lifetime) -> None:
+    ending, proceed, log = asyncio.Event(), asyncio.Event(), []
+
+    async def first() -> AsyncIterator[First]:
+        yield First()
+        ending.set()
+        await proceed.wait()
+        log.append("ended")
+
+    container = Container()
+    container.register(First, first, lifetime=lifetime)
+
+    async def run() -> None:
+        async with container, container.scope() as scope:
+            await scope.get(First)
+
+    task = asyncio.ensure_future(run())
+    await ending.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    proceed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert log == ["ended"]
+
+
+@pytest.mark.contract("IOC-033")
+@pytest.mark.parametrize("body", [None, KeyError("body")])
+async def test_all_finalisers_run_even_if_some_raise(body: Exception | None) -> None:
+    log: list[str] = []
+
+    def first() -> Iterator[First]:
+        try:
+            yield First()
+        finally:
+            log.append("first")
+            raise OSError("first")
+
+    async def second(first: First) -> AsyncIterator[Second]:
+        try:
+            yield Second()
+        finally:
+            log.append("second")
+            raise ValueError("second")
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+    container.register(Second, second)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with container, container.scope() as scope:
+            await scope.get(Second)
+            if body is not None:
+                raise body
+    assert [type(each) for each in caught.value.exceptions] == [ValueError, OSError]
+    assert log == ["second", "first"]
+
+
+@pytest.mark.contract("IOC-033")
+async def test_a_finaliser_cannot_swallow_the_error() -> None:
+    def first() -> Iterator[First]:
+        try:
+            yield First()
+        except ValueError:
+            pass
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+    async with container:
+        with pytest.raises(ValueError, match="body"):
+            async with container.scope() as scope:
+                await scope.get(First)
+                raise ValueError("body")
+
+
+@pytest.mark.contract("IOC-034")
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_generator_yields_exactly_once(asynchronous: bool) -> None:
+    def twice() -> Iterator[First]:
+        yield First()
+        yield First()
+
+    async def twice_async() -> AsyncIterator[First]:
+        yield First()
+        yield First()
+
+    def never() -> Iterator[Second]:
+        yield from ()
+
+    async def never_async() -> AsyncIterator[Second]:
+        for each in ():
+            yield each
+
+    container = Container()
+    container.register(First, twice_async if asynchronous else twice, lifetime="scoped")
+    container.register(Second, never_async if asynchronous else never, lifetime="scoped")
+    async with container:
+        with pytest.raises(RuntimeError, match="yields twice"):
+            async with container.scope() as scope:
+                await scope.get(First)
+        async with container.scope() as scope:
+            with pytest.raises(NotProvided, match="without a yield"):
+                await scope.get(Second)
+
+
+@pytest.mark.contract("IOC-035")
+async def test_a_start_that_fails_finishes_what_was_built() -> None:
+    log: list[str] = []
+
+    async def first() -> AsyncIterator[First]:
+        try:
+            yield First()
+        except ValueError as error:
+            log.append(str(error))
+            raise
+
+    def second(first: First) -> Second:
+        raise ValueError("no second")
+
+    container = Container()
+    container.register(Second, second)
+    container.register(First, first)
+    with pytest.raises(ValueError, match="no second"):
+        async with container:
+            pytest.fail("it was entered")
+    assert log == ["no second"]
+
+
+@pytest.mark.contract("IOC-021")
+async def test_leaving_synchronously_what_ends_asynchronously_is_refused() -> None:
+    log: list[str] = []
+
+    async def first() -> AsyncIterator[First]:
+        yield First()
+
+    def second() -> Iterator[Second]:
+        yield Second()
+        log.append("second")
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+    container.register(Second, second, lifetime="scoped")
+    async with container:
+        with pytest.raises(AsyncRequired, match="async with"):
+            with container.scope() as scope:
+                scope.get_nowait(Second)
+                await scope.get(First)
+    assert log == ["second"]
