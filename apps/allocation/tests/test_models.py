@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import pytest
+
 from allocation.models import Batch, LineConflict, OrderLine, Product
 
 TODAY = date(2026, 1, 1)

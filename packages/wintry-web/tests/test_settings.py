@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+
 from wintry.web.errors import SettingsError
 from wintry.web.settings import (
     BackendOptions,

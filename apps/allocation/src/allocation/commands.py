@@ -4,6 +4,7 @@ from datetime import date
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
+
 from wintry.bus import Command
 
 MAX_QUANTITY = 2**31 - 1

@@ -79,7 +79,9 @@ class Product(Model):
         if (found := self.find_line(line.orderid)) is not None:
             holder, allocated = found
             if allocated.qty != line.qty:
-                raise LineConflict(f"Line {line.sku} of order {line.orderid} is allocated with quantity {allocated.qty}")
+                raise LineConflict(
+                    f"Line {line.sku} of order {line.orderid} is allocated with quantity {allocated.qty}"
+                )
             return holder.reference
         batch = next((batch for batch in sorted(self.batches) if batch.can_allocate(line)), None)
         if batch is None:

@@ -1,10 +1,9 @@
 """The two stores: products where they are written, allocations where they are read. Every query is its method's name."""
 
-from wintry.ioc import provider
-from wintry.repository import Repository, query
-
 from allocation.models import Product
 from allocation.viewmodels import AllocationsViewModel
+from wintry.ioc import provider
+from wintry.repository import Repository, query
 
 
 @provider

@@ -6,9 +6,6 @@ they run in, the rows end the same.
 
 from logging import Logger
 
-from wintry.bus import MessageQueue, command_handler, event_handler
-from wintry.ioc import provider
-
 from allocation.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.events import Allocated, BatchAdded, BatchQuantityChanged, Deallocated
 from allocation.events import OutOfStock as OutOfStockEvent
@@ -17,6 +14,8 @@ from allocation.publisher import Publisher
 from allocation.repositories import AllocationViewModelRepository, ProductRepository
 from allocation.uow import UnitOfWork
 from allocation.viewmodels import AllocationsViewModel, view_id
+from wintry.bus import MessageQueue, command_handler, event_handler
+from wintry.ioc import provider
 
 BOARD_CHANNEL = "board_changed"
 """The internal channel that tells every process's stock board which product changed."""

@@ -1,9 +1,8 @@
 """One transaction over the products."""
 
+from allocation.repositories import ProductRepository
 from wintry.ioc import provider
 from wintry.uow import UnitOfWork as WintryUnitOfWork
-
-from allocation.repositories import ProductRepository
 
 
 @provider

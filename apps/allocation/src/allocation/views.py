@@ -3,10 +3,10 @@
 from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict
-from wintry.ioc import provider
 
 from allocation.models import Batch, Product
 from allocation.repositories import AllocationViewModelRepository, ProductRepository
+from wintry.ioc import provider
 
 
 class AllocationReadModel(BaseModel):
@@ -74,5 +74,8 @@ def shown_batch(batch: Batch) -> BatchReadModel:
         eta=batch.eta,
         purchased_quantity=batch.purchased_quantity,
         available_quantity=batch.available_quantity,
-        lines=[LineReadModel(orderid=line.orderid, qty=line.qty, allocated_at=line.allocated_at) for line in batch.allocations],
+        lines=[
+            LineReadModel(orderid=line.orderid, qty=line.qty, allocated_at=line.allocated_at)
+            for line in batch.allocations
+        ],
     )

@@ -14,6 +14,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
@@ -34,10 +35,11 @@ from .limits import Limits
 
 PREFIX = "WINTRY_"
 FILE_VARIABLE = "WINTRY_SETTINGS"
-"""The environment variable that names the settings file, TOML or JSON; `--settings` sets it."""
+"""The environment variable that names the settings file, TOML or JSON; `--settings` of the commands sets it."""
 
 NAMED = ("backends", "transporters")
 LIMITS = tuple(field.name for field in fields(Limits))
+given_file: ContextVar[str | None] = ContextVar("given settings file", default=None)
 SECTION = TypeVar("SECTION", bound=BaseModel)
 
 # A driver's name (the last word of the spelling in the settings) and the URL schemes that it speaks.
@@ -193,6 +195,19 @@ class WinterSettings(BaseSettings):
                 merged[field] = [settled({**entry, "name": name}) for name, entry in entries.items()]
         return merged
 
+    @classmethod
+    def from_file(cls, path: str | Path, **values: Any) -> Self:
+        """The settings with this file among their sources, unless `WINTRY_SETTINGS` names another one.
+
+        Raises:
+            SettingsError: as the constructor does.
+        """
+        token = given_file.set(str(path))
+        try:
+            return cls(**values)
+        finally:
+            given_file.reset(token)
+
     def section(self, name: str, kind: type[SECTION]) -> SECTION:
         """The section of a component, validated by its type.
 
@@ -329,8 +344,8 @@ def dotenv_values(path: str | None) -> dict[str, str | None]:
 
 
 def settings_file() -> dict[str, Any]:
-    """What the file that `WINTRY_SETTINGS` names holds."""
-    named = os.environ.get(FILE_VARIABLE)
+    """What the settings file holds: the one that `WINTRY_SETTINGS` names, else the one that was given."""
+    named = os.environ.get(FILE_VARIABLE) or given_file.get()
     if not named:
         return {}
     path = Path(named)

@@ -1,0 +1,276 @@
+"""What the running service withstands: many at once, crashes at any moment, a stop under load, hostile input."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+Settled = Callable[..., Awaitable[Any]]
+MEBIBYTE = 1 << 20
+
+
+@pytest.mark.contract("APP-020")
+async def test_stock_for_ten_serves_ten_of_64_concurrent_orders(service: Any) -> None:
+    await service.add_batch("b1", "TABLE", 10)
+
+    answers = await asyncio.gather(*(service.allocate(f"o{n}", "TABLE") for n in range(64)))
+
+    assert Counter(answer.status_code for answer in answers) == {202: 10, 409: 54}
+    accepted = sorted(f"o{n}" for n, answer in enumerate(answers) if answer.status_code == 202)
+    assert [order for order, _, _ in await service.lines("TABLE")] == accepted
+    await service.views_agree("TABLE", [f"o{n}" for n in range(64)])
+
+
+@pytest.mark.contract("APP-021")
+async def test_the_same_line_sent_20_times_at_once_is_allocated_once(service: Any) -> None:
+    await service.add_batch("b1", "TABLE", 10)
+
+    answers = await asyncio.gather(*(service.allocate("o1", "TABLE", 2) for _ in range(20)))
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert await service.lines("TABLE") == [("o1", "b1", 2)]
+
+
+@pytest.mark.contract("APP-022")
+class TestTwoBatchesAtOnce:
+    async def test_of_one_new_sku_both_are_added(self, service: Any) -> None:
+        for round_ in range(10):
+            sku = f"SKU-{round_}"
+            bodies = [{"ref": f"{sku}-{n}", "sku": sku, "qty": 1} for n in range(2)]
+
+            answers = await asyncio.gather(*(service.post("/add_batch", **body) for body in bodies))
+
+            assert [answer.status_code for answer in answers] == [201, 201]
+            assert len((await service.product(sku))["batches"]) == 2
+
+    async def test_of_one_reference_under_two_skus_one_is_refused(self, service: Any) -> None:
+        for round_ in range(10):
+            bodies = [{"ref": f"b{round_}", "sku": f"SKU-{round_}-{n}", "qty": 1} for n in range(2)]
+
+            answers = await asyncio.gather(*(service.post("/add_batch", **body) for body in bodies))
+
+            assert sorted(answer.status_code for answer in answers) == [201, 409]
+
+
+async def send_stream(service: Any, numbers: range, answered: set[str]) -> None:
+    """Eight clients send the orders one after another; what is answered 2xx is noted, what is not is sent again."""
+    waiting = iter(numbers)
+
+    async def client() -> None:
+        for number in waiting:
+            order = f"o{number}"
+            while order not in answered:
+                try:
+                    answer = await service.allocate(order, f"SKU-{number % 5}")
+                except httpx2.TransportError:
+                    await asyncio.sleep(0.05)
+                else:
+                    assert answer.status_code in (202, 503), answer.text
+                    if answer.status_code == 202:
+                        answered.add(order)
+
+    await asyncio.gather(*(client() for _ in range(8)))
+
+
+@pytest.mark.contract("APP-023")
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_crash_at_any_moment_loses_and_doubles_nothing(service: Any, seed: int) -> None:
+    chance = random.Random(seed)
+    for number in range(5):
+        await service.add_batch(f"b{number}", f"SKU-{number}", 1000)
+    answered: set[str] = set()
+    stream = asyncio.create_task(send_stream(service, range(500), answered))
+    kills = sorted(chance.sample(range(20, 480), 3))
+
+    for many in kills:
+        while len(answered) < many and not stream.done():
+            await asyncio.sleep(chance.uniform(0.001, 0.02))
+        await service.kill()
+        await service.start()
+    await stream
+
+    assert len(answered) == 500
+    for number in range(5):
+        sku = f"SKU-{number}"
+        orders = [f"o{n}" for n in range(number, 500, 5)]
+        lines = await service.lines(sku)
+        assert [order for order, _, _ in lines] == sorted(orders)
+        await service.views_agree(sku, orders)
+
+
+@pytest.mark.contract("APP-024")
+async def test_a_stop_under_load_answers_or_refuses_every_request(service: Any) -> None:
+    await service.add_batch("b1", "TABLE", 10_000)
+    answered: list[int] = []
+    cut: list[str] = []
+
+    async def client(number: int) -> None:
+        for turn in range(1000):
+            try:
+                answer = await service.allocate(f"o{number}-{turn}", "TABLE")
+            except httpx2.ConnectError:
+                return  # refused: nobody listens any more
+            except httpx2.TransportError as error:
+                cut.append(f"{type(error).__name__}: {error}")
+                return
+            answered.append(answer.status_code)
+
+    clients = [asyncio.create_task(client(number)) for number in range(16)]
+    while len(answered) < 50:
+        await asyncio.sleep(0.01)
+    code = await service.stop()
+    await asyncio.gather(*clients)
+
+    assert code == 0
+    assert set(answered) <= {202, 503}
+    accepted = answered.count(202)
+    await service.start()
+    assert len(await service.lines("TABLE")) >= accepted
+    assert cut == []
+
+
+HOSTILE = [
+    "a\0b",
+    "'; DROP TABLE products; --",
+    '"quoted"',
+    "$where",
+    "{'$gt': ''}",
+    "../../../etc/passwd",
+    "..",
+    "%2e%2e%2f",
+    "🪑" * 50,
+    "‮right to left",
+    "\ud800",
+    "line\nbreak\r\n",
+    "x" * 201,
+]
+
+
+JSON = {"content-type": "application/json"}
+FIELDS: list[tuple[str, dict[str, Any], str]] = [
+    ("/add_batch", {"ref": "b", "sku": "s", "qty": 1}, "ref"),
+    ("/add_batch", {"ref": "b", "sku": "s", "qty": 1}, "sku"),
+    ("/allocate", {"orderid": "o", "sku": "s", "qty": 1}, "orderid"),
+    ("/allocate", {"orderid": "o", "sku": "s", "qty": 1}, "sku"),
+    ("/change_batch_quantity", {"ref": "b", "qty": 1}, "ref"),
+]
+
+
+@pytest.mark.contract("APP-025")
+class TestHostileInput:
+    @pytest.mark.parametrize("text", HOSTILE)
+    async def test_in_every_text_field_is_stored_as_it_is_or_refused(self, service: Any, text: str) -> None:
+        refused = "\0" in text or "\ud800" in text or len(text) > 200
+        for path, good, field in FIELDS:
+            body = json.dumps({**good, field: text}).encode()
+
+            answer = await service.http.post(f"{service.url}{path}", content=body, headers=JSON)
+
+            assert answer.status_code in ((400, 422) if refused else (201, 202, 400, 404, 409)), (path, answer.text)
+        assert (await service.get("/health/live")).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("content", "kind", "status"),
+        [
+            (b"{", "application/json", 400),
+            (b"", "application/json", 400),
+            (b"\xff\xfe", "application/json", 400),
+            (b"[" * 100_000, "application/json", 400),
+            (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "application/json", 400),
+            (b'"' + b"x" * 3 * MEBIBYTE + b'"', "application/json", 413),
+            (b"orderid=o&sku=s&qty=1", "application/x-www-form-urlencoded", 415),
+            (b'{"orderid": "o", "sku": "s", "qty": 1}', "text/plain", 415),
+            (b"[]", "application/json", 422),
+            (b"null", "application/json", 422),
+            (b'{"orderid": ["o"], "sku": {}, "qty": NaN}', "application/json", 422),
+        ],
+    )
+    async def test_as_a_body_is_a_problem(self, service: Any, content: bytes, kind: str, status: int) -> None:
+        answer = await service.http.post(f"{service.url}/allocate", content=content, headers={"content-type": kind})
+
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["data"] is None
+
+    async def test_in_a_path_is_looked_up_as_it_is(self, service: Any) -> None:
+        for path in (
+            "/products/..%2f..%2fetc",
+            "/products/%00",
+            "/allocations/%27%22",
+            "/products/%ff",
+            "/allocations/",
+        ):
+            answer = await service.get(path)
+            assert answer.status_code in (400, 404, 422), path
+
+
+@pytest.mark.contract("APP-026")
+class TestOneLineErrors:
+    async def run(self, service: Any, *arguments: str, **environment: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "allocation",
+            *arguments,
+            cwd=service.folder,
+            env={**service.environment, **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode is not None
+        return process.returncode, said.decode()
+
+    async def test_a_taken_port(self, make_service: Any) -> None:
+        service = make_service()
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+
+            code, said = await self.run(service, "--port", str(port))
+
+        assert (code, said.splitlines()[-1]) == (
+            1,
+            f"allocation: cannot serve on 127.0.0.1:{port}: Address already in use",
+        )
+        assert "Traceback" not in said
+
+    async def test_a_folder_that_cannot_be_written(self, make_service: Any) -> None:
+        service = make_service()
+        (service.folder / "file").write_text("not a folder")
+
+        code, said = await self.run(service, "--port", "0", "--data", "file/data")
+
+        assert code == 1
+        assert said.startswith("allocation: cannot write in ")
+        assert len(said.splitlines()) == 1
+
+    async def test_a_broken_settings_file(self, make_service: Any) -> None:
+        service = make_service()
+        (service.folder / "broken.toml").write_text("name = = 1\n")
+
+        code, said = await self.run(service, "--port", "0", "--settings", "broken.toml")
+
+        assert code == 1
+        assert said.startswith("allocation: settings file broken.toml: ")
+        assert len(said.splitlines()) == 1
+
+    async def test_an_unknown_setting(self, make_service: Any) -> None:
+        code, said = await self.run(make_service(), "--port", "0", WINTRY_JURNAL="default")
+
+        assert code == 3
+        assert "unknown setting 'jurnal'" in said
+        assert "Traceback" not in said
