@@ -1,28 +1,15 @@
-"""Who is looking at the board in this process. Each watcher has a bounded queue: one that does not keep up is
-dropped, and gets a fresh snapshot when its browser comes back.
+"""Who is looking at the board in this process, and what they have not been told yet.
+
+A watcher's queue is read at once by the stream that it belongs to; a client that does not keep up is dropped there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wintry.ioc import provider
-
-BACKLOG = 100
-"""Changes that a watcher may be behind before it is dropped."""
-
-
-class Watcher:
-    """One open page: the skus that changed since it last looked."""
-
-    def __init__(self) -> None:
-        self.changes: asyncio.Queue[str | None] = asyncio.Queue(BACKLOG + 1)
-
-    async def __aiter__(self) -> AsyncIterator[str]:
-        while (sku := await self.changes.get()) is not None:
-            yield sku
 
 
 @provider(lifetime="singleton")
@@ -30,21 +17,18 @@ class BoardHub:
     """Passes changes on to every watcher of this process."""
 
     def __init__(self) -> None:
-        self.watchers: set[Watcher] = set()
+        self.watchers: set[asyncio.Queue[str]] = set()
 
     @contextmanager
-    def watch(self) -> Iterator[Watcher]:
-        watcher = Watcher()
-        self.watchers.add(watcher)
+    def watch(self) -> Iterator[asyncio.Queue[str]]:
+        """A queue of the skus that change from now on."""
+        changes: asyncio.Queue[str] = asyncio.Queue()
+        self.watchers.add(changes)
         try:
-            yield watcher
+            yield changes
         finally:
-            self.watchers.discard(watcher)
+            self.watchers.discard(changes)
 
     def changed(self, sku: str) -> None:
-        for watcher in list(self.watchers):
-            if watcher.changes.qsize() < BACKLOG:
-                watcher.changes.put_nowait(sku)
-            else:
-                self.watchers.discard(watcher)
-                watcher.changes.put_nowait(None)
+        for changes in self.watchers:
+            changes.put_nowait(sku)
