@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 UV = """#!/bin/sh
-while [ "$1" != hatch ]; do shift; done
-shift
+while [ "$1" != --from ]; do shift; done
+shift 3 # --from hatch hatch
 echo "$*" >> "{clone}/asked"
 case "$*" in
     "env find serve") echo "{clone}/environment" ;;
