@@ -76,7 +76,9 @@ def test_fields_become_required_keywords() -> None:
     products = Products(Backends())
     service = Service(products=products, logger=getLogger("x"))
     assert service.products is products
-    assert [each.kind for each in inspect.signature(Service).parameters.values()] == [inspect.Parameter.KEYWORD_ONLY] * 2
+    assert [each.kind for each in inspect.signature(Service).parameters.values()] == [
+        inspect.Parameter.KEYWORD_ONLY
+    ] * 2
     with pytest.raises(TypeError, match="logger"):
         Service(products=products)  # type: ignore[call-arg]  # the missing argument is what is tested
     with pytest.raises(TypeError, match="positional"):

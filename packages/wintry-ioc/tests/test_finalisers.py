@@ -269,8 +269,7 @@ async def test_leaving_synchronously_what_ends_asynchronously_is_refused() -> No
     container.register(First, first, lifetime="scoped")
     container.register(Second, second, lifetime="scoped")
     async with container:
-        with pytest.raises(AsyncRequired, match="async with"):
-            with container.scope() as scope:
-                scope.get_nowait(Second)
-                await scope.get(First)
+        with pytest.raises(AsyncRequired, match="async with"), container.scope() as scope:
+            scope.get_nowait(Second)
+            await scope.get(First)
     assert log == ["second"]

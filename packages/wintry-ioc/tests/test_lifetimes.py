@@ -75,9 +75,8 @@ def registered(*keys: type[object]) -> Container:
 @pytest.mark.contract("IOC-002")
 async def test_without_a_lifetime_what_reaches_nothing_scoped_is_a_singleton() -> None:
     container = registered(Settings, Pool, Session, Service)
-    async with container:
-        async with container.scope() as one, container.scope() as two:
-            assert await one.get(Service) is await two.get(Service) is container.get(Service)
+    async with container, container.scope() as one, container.scope() as two:
+        assert await one.get(Service) is await two.get(Service) is container.get(Service)
 
 
 @pytest.mark.contract("IOC-002")

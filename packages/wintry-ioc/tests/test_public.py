@@ -44,6 +44,8 @@ def test_the_readme_example_runs() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     example = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
     assert example is not None
-    done = subprocess.run([sys.executable, "-W", "error", "-c", example[1]], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example[1]], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "Hello, Ada\n"

@@ -75,7 +75,7 @@ class Graph:
         for key, recipe in replaced.items():
             self._node(recipe, key)
         for recipe in roots:
-            self._node(recipe, recipe.factory)
+            self._node(recipe, recipe.place)
         self._link(list(self.nodes.values()))
         self._settle(list(self.nodes.values()))
 
@@ -86,7 +86,7 @@ class Graph:
         """
         found = self.nodes.get(recipe)
         if found is None:
-            found = self._node(recipe, recipe.factory)
+            found = self._node(recipe, recipe.place)
             self._link([found])
             self._settle([found])
         return found
@@ -350,16 +350,16 @@ def _drawn(steps: Sequence[tuple[Edge | None, Node]]) -> list[str]:
 
 def _cycle(way: Sequence[tuple[Edge | None, Node]]) -> Fault:
     lines = _drawn([(None, way[0][1]), *way[1:]])
-    width = max(map(len, lines)) + 2
-    drawn = [f"{line} {'─' * (width - len(line) - 1)}{_corner(at, len(lines))}" for at, line in enumerate(lines)]
-    drawn[1:-1] = [f"{line:<{width}}│" for line in lines[1:-1]]
+    width = max(map(len, lines)) + 3
+    first, last = lines[0], lines[-1]
+    drawn = [
+        f"{first} ◄{'─' * (width - len(first) - 2)}╮",
+        *(f"{line:<{width}}│" for line in lines[1:-1]),
+        f"{last} {'─' * (width - len(last) - 1)}╯",
+    ]
     return Fault(
         way[0][1].name,
         "needs itself: a cycle",
         tuple(drawn),
         "let one of them ask for less, or fetch the other when it is used",
     )
-
-
-def _corner(at: int, length: int) -> str:
-    return "◄╮" if at == 0 else "─╯" if at == length - 1 else "│"

@@ -87,7 +87,8 @@ class _Writer:
         source = self._source
         scoped = [] if root.lifetime == "singleton" else _scoped_nodes(root)
         is_async = awaits(root, build=build)
-        name = source.fresh(f"{'build' if build else 'make'}_{snake(short(root.key))}")
+        last = short(root.key).rpartition(".")[2]
+        name = source.fresh(f"{'build' if build else 'make'}_{snake(last)}")
         with source.block(f"{'async ' if is_async else ''}def {name}(scope):"):
             if build:
                 source.line(f"return {self._new(root)}")
@@ -96,7 +97,7 @@ class _Writer:
                 for each in scoped:
                     self._scoped(each, looked_up=each is root)
                 source.line(f"return {self._result(root)}")
-        return Compiled(source.function(name, f"plan for {dotted(root.key)}"), is_async, source.text)
+        return Compiled(source.function(name, f"plan for {root.name}"), is_async, source.text)
 
     def _opening(self, root: Node) -> None:
         """What every plan begins with: a scope that ended is refused, a root that is there is returned."""

@@ -93,7 +93,9 @@ class Program:
 
     def source(self, key: Any) -> str:
         """The text of the function that makes a key or recipe; for a singleton, of the one that built it."""
-        node = self.graph.nodes[key] if isinstance(key, Recipe) else self._one(key)
+        if isinstance(key, Recipe):
+            return self.compiled_root(key).source
+        node = self._one(key)
         if node.lifetime == "singleton" and node.recipe.kind is not Kind.VALUE:
             return compile_build(node, self.instances).source
         return self.compiled_root(node.recipe).source

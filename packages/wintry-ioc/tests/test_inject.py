@@ -1,0 +1,118 @@
+"""Injected functions."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Thread
+
+import pytest
+
+from wintry.ioc import Container, NoContainer, inject, injected
+
+pytestmark = pytest.mark.anyio
+
+
+class Settings: ...
+
+
+class Session: ...
+
+
+@inject
+async def job(day: int, session: Session = injected(), *, settings: Settings = injected()) -> tuple[object, ...]:
+    return day, session, settings
+
+
+@inject
+def plain(session: Session = injected(), other: Session = injected()) -> tuple[Session, Session]:
+    return session, other
+
+
+@pytest.fixture
+def container() -> Container:
+    container = Container()
+    container.register(Settings)
+    container.register(Session, lifetime="scoped")
+    return container
+
+
+@pytest.mark.contract("IOC-060")
+async def test_the_current_scope_is_used(container: Container) -> None:
+    async with container, container.scope() as scope:
+        session = await scope.get(Session)
+        assert await job(1) == (1, session, container.get(Settings))
+        assert plain() == (session, session)
+        async with container.scope() as inner:
+            assert plain()[0] is await inner.get(Session)
+        assert plain()[0] is session
+
+
+@pytest.mark.contract("IOC-061")
+async def test_outside_a_scope_one_is_opened_for_the_call(container: Container) -> None:
+    async with container:
+        first, second = plain(), plain()
+        assert first[0] is first[1]
+        assert first[0] is not second[0]
+        assert (await job(1))[1] is not (await job(1))[1]
+
+
+@pytest.mark.contract("IOC-061")
+async def test_a_task_that_outlives_its_scope_gets_one_of_its_own(container: Container) -> None:
+    ended = asyncio.Event()
+
+    async def background() -> object:
+        await ended.wait()
+        return (await job(1))[1]
+
+    async with container:
+        async with container.scope() as scope:
+            session = await scope.get(Session)
+            task = asyncio.ensure_future(background())
+        ended.set()
+        assert await task is not session
+
+
+@pytest.mark.contract("IOC-062")
+async def test_what_the_caller_gives_is_used() -> None:
+    session, settings = Session(), Settings()
+    assert await job(1, session, settings=settings) == (1, session, settings)
+    assert plain(session, other=session) == (session, session)
+
+
+@pytest.mark.contract("IOC-062")
+async def test_the_rest_is_filled(container: Container) -> None:
+    mine = Session()
+    async with container, container.scope() as scope:
+        assert plain(mine) == (mine, await scope.get(Session))
+        assert await job(2, mine) == (2, mine, container.get(Settings))
+
+
+@pytest.mark.contract("IOC-063")
+async def test_without_a_container_it_says_so(container: Container) -> None:
+    with pytest.raises(NoContainer, match="no container is entered"):
+        await job(1)
+    with pytest.raises(NoContainer):
+        plain()
+
+
+@pytest.mark.contract("IOC-064")
+async def test_tasks_and_threads_have_their_own_current_scope(container: Container) -> None:
+    found: list[Session] = []
+
+    def in_thread() -> None:
+        with container.scope():
+            found.append(plain()[0])
+
+    async def in_task() -> None:
+        async with container.scope():
+            await asyncio.sleep(0)
+            found.append(plain()[0])
+
+    async with container, container.scope() as scope:
+        thread = Thread(target=in_thread)
+        thread.start()
+        thread.join()
+        await asyncio.gather(in_task(), in_task())
+        assert await asyncio.to_thread(lambda: plain()[0]) is await scope.get(Session)
+        assert plain()[0] is await scope.get(Session)
+    assert len({id(each) for each in found}) == 3
