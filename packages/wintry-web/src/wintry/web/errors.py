@@ -5,6 +5,7 @@
     ├── SettingsError        (ValueError)    a setting, or a source of settings, that is not valid
     ├── StartError           (RuntimeError)  the application cannot start: every fault in one report
     ├── InvalidAnswer        (RuntimeError)  a method answered something else than it declares
+    ├── InvalidInput                         422, or 400 for malformed JSON: what pydantic found wrong with a request
     └── HTTPError            (HTTPException) raised by a method to answer with that status
         ├── InvalidRequestError   400
         ├── UnauthorizedError     401
@@ -27,6 +28,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ClassVar
 
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 _open_list: ContextVar[list[DefinitionError] | None] = ContextVar("wintry.web.collecting", default=None)
@@ -65,6 +67,18 @@ class StartError(WebError, RuntimeError):
 
 class InvalidAnswer(WebError, RuntimeError):
     """A method answered something that its declared response model does not admit. The client is sent a 500."""
+
+
+class InvalidInput(WebError):
+    """A request does not validate. `places` tells for the names of parameters where they came from.
+
+    Its text is short on purpose: that of pydantic's error may be megabytes long.
+    """
+
+    def __init__(self, error: ValidationError, places: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__(f"{error.error_count()} errors in {error.title}")
+        self.error = error
+        self.places = places
 
 
 class HTTPError(WebError, HTTPException):
