@@ -350,6 +350,21 @@ async def test_64_threads_and_1000_tasks_see_one_singleton() -> None:
 
 
 @pytest.mark.contract("IOC-024")
+async def test_threads_that_share_a_scope_get_one_thing() -> None:
+    barrier = Barrier(2)
+
+    class Slow:
+        def __init__(self) -> None:
+            barrier.wait()
+
+    container = Container()
+    container.register(Slow, lifetime="scoped")
+    async with container, container.scope() as scope:
+        found = await asyncio.gather(*(asyncio.to_thread(scope.get_nowait, Slow) for _ in range(2)))
+        assert found[0] is found[1] is await scope.get(Slow)
+
+
+@pytest.mark.contract("IOC-024")
 async def test_tasks_of_one_scope_share_what_is_awaited() -> None:
     begun: list[int] = []
     release = asyncio.Event()

@@ -84,8 +84,8 @@ async def test_the_plan_is_readable_source(container: Container) -> None:
             "    if 3 in made:\n"
             "        session = made[3]\n"
             "    else:\n"
-            "        made[3] = session = Session(settings=settings)\n"
-            "    made[2] = bus = Bus(session=session, settings=settings, logger=logger, many=[], spare=None)\n"
+            "        session = made.setdefault(3, Session(settings=settings))\n"
+            "    bus = made.setdefault(2, Bus(session=session, settings=settings, logger=logger, many=[], spare=None))\n"
             "    return bus\n"
         )
         assert container.plan(Settings) == "def build_settings(scope):\n    return Settings()\n"
@@ -98,5 +98,5 @@ async def test_a_traceback_shows_the_generated_line(container: Container) -> Non
         with pytest.raises(ValueError, match="no") as caught:
             await scope.get(Broken)
     frames = traceback.extract_tb(caught.value.__traceback__)
-    assert "made[4] = broken = Broken(session=session)" in [frame.line for frame in frames]
+    assert "broken = made.setdefault(4, Broken(session=session))" in [frame.line for frame in frames]
     assert any(frame.filename.startswith(f"<wintry plan for {__name__}.Broken") for frame in frames)

@@ -180,7 +180,7 @@ class Container:
         faults = [*self._faults, *self._graph_faults(graph)]
         if faults:
             raise InjectionError(faults)
-        program = Program(graph, Scope(self))
+        program = Program(graph, self)
         await program.start()
         self._run(program)
         self._token = current_container.set(self)
@@ -413,7 +413,7 @@ class Override:
             changed = container._graph()
             if changed.faults:
                 raise InjectionError(changed.faults)
-            return Program(changed, Scope(container), self._program)
+            return Program(changed, container, self._program)
 
     def _value(self, key: Any) -> Recipe:
         place = f"{dotted(key)} (override)"

@@ -136,7 +136,7 @@ class _Writer:
             new = self._new(node, awaited=False)
             self._source.line(f"{local} = await once(scope, {index}, lambda: {new})")
         else:
-            self._source.line(f"made[{index}] = {local} = {self._new(node)}")
+            self._source.line(f"{local} = made.setdefault({index}, {self._new(node)})")
 
     def _new(self, node: Node, awaited: bool = True) -> str:
         """The expression that calls the factory; what must be made before it is written first."""

@@ -14,16 +14,17 @@ from .graph import Graph, Node
 from .hints import dotted
 from .plan import Compiled, awaits, compile_build, compile_root
 from .registry import Kind, Recipe
-from .scope import Exit, Scope, finish, finish_nowait
+from .scope import EXITS, Exit, Owner, Scope, finish, finish_nowait
 
 
 class Program:
     """The singletons of a graph and its compiled roots."""
 
-    def __init__(self, graph: Graph, holder: Scope, before: Program | None = None) -> None:
+    def __init__(self, graph: Graph, owner: Owner, before: Program | None = None) -> None:
         self.graph = graph
         self.instances: dict[Recipe, object] = {}
-        self._holder = holder  # a scope that is never current: it remembers what the singletons must finish
+        self._holder = Scope(owner)  # never current: it remembers what the singletons must finish
+        self._holder.made = {}
         self._compiled: dict[Recipe, Compiled] = {}
         self._waiting = self._inherit(graph.singletons(), before)
 
@@ -125,7 +126,7 @@ class Program:
         return waiting
 
     def _take_exits(self) -> list[Exit]:
-        exits, self._holder.exits = self._holder.exits or [], None
+        exits: list[Exit] = self._holder.made.pop(EXITS, [])
         return exits
 
 

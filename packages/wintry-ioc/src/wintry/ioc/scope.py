@@ -1,7 +1,8 @@
 """What one call, request or message holds, and how it ends.
 
-A `Scope` is a dictionary of what was made (`made`, by the index of its recipe) and a list of what must be finished
-(`exits`, absent until a factory with an end was entered). While it is open it is the value of a context variable, so
+A `Scope` is a dictionary of what was made (`made`), by the index of its recipe; a list of what must be finished stands
+at `EXITS` once a factory with an end was entered. It is filled by `setdefault` alone, which is atomic, so that two
+threads that share a scope may make a thing twice but get one. While it is open it is the value of a context variable, so
 each task and each thread sees its own. Before it is entered and after its end, `made` is a mapping that refuses every
 look-up: the open scope pays nothing for that check.
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 T = TypeVar("T")
+EXITS = 0  # recipes count from 1
+PENDING = -1
 Exit = Generator[Any, None, None] | AsyncGenerator[Any, None]
 
 current_scope: ContextVar[Scope | None] = ContextVar("wintry.ioc.scope", default=None)
@@ -56,15 +59,17 @@ class Scope:
     Enter it with `async with`, or with `with` where nothing that it makes ends asynchronously.
     """
 
-    __slots__ = ("_token", "closed", "exits", "made", "owner", "pending")
+    __slots__ = ("_token", "made", "owner")
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
-        self.closed = True
-        self.exits: list[Exit] | None = None
-        self.pending: dict[int, asyncio.Event] | None = None
         self.made: dict[int, Any] = owner.unentered
         self._token: Token[Scope | None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was not entered yet, or has ended."""
+        return type(self.made) is Refusal
 
     @overload
     async def get(self, key: type[T], /) -> T: ...
@@ -107,28 +112,29 @@ class Scope:
 
     def open(self) -> Self:
         """Begin: from here on this is the current scope of the running context. `async with` calls it."""
-        if not self.closed or self._token is not None:
-            raise ScopeClosed("a scope is entered once: ask the container for another one")
-        self.closed = False
+        if self._token is not None:
+            raise _entered_twice()
         self.made = {}
         self._token = current_scope.set(self)
         return self
 
     def leave(self) -> list[Exit] | None:
         """End: nothing can be asked of the scope any more. Returns what has to be finished, if anything."""
-        self.closed = True
+        exits: list[Exit] | None = self.made.get(EXITS)
         self.made = self.owner.ended
-        token = self._token
-        if token is not None:
-            try:
-                current_scope.reset(token)
-            except ValueError:
-                pass  # left in another context than it was entered in, as a streamed answer is: nothing to undo there
-        exits, self.exits = self.exits, None
+        try:
+            if self._token is not None:
+                current_scope.reset(self._token)
+        except ValueError:
+            pass  # left in another context than it was entered in, as a streamed answer is: nothing to undo there
         return exits
 
-    async def __aenter__(self) -> Self:
-        return self.open()
+    async def __aenter__(self) -> Self:  # `open` once more: a call less on the way of every request
+        if self._token is not None:
+            raise _entered_twice()
+        self.made = {}
+        self._token = current_scope.set(self)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -158,6 +164,10 @@ class Refusal(dict[int, Any]):
 
     def __contains__(self, index: object) -> NoReturn:
         raise _refused(self._name_of(index) if isinstance(index, int) else repr(index), self._state)
+
+
+def _entered_twice() -> ScopeClosed:
+    return ScopeClosed("a scope is entered once: ask the container for another one")
 
 
 def closed(scope: Scope, name: str) -> ScopeClosed:
@@ -195,16 +205,12 @@ async def enter_async(scope: Scope, generator: AsyncGenerator[T, None]) -> T:
 
 
 def _remember(scope: Scope, generator: Exit) -> None:
-    if scope.exits is None:
-        scope.exits = []
-    scope.exits.append(generator)
+    scope.made.setdefault(EXITS, []).append(generator)
 
 
 async def once(scope: Scope, index: int, build: Callable[[], Awaitable[T]]) -> T:
     """Build what the scope holds at `index` once, though several tasks of the scope may ask at the same time."""
-    if scope.pending is None:
-        scope.pending = {}
-    pending = scope.pending
+    pending: dict[int, asyncio.Event] = scope.made.setdefault(PENDING, {})
     while index not in scope.made:
         running = pending.get(index)
         if running is not None:
