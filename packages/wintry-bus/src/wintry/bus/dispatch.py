@@ -1,0 +1,404 @@
+"""Which call runs next, and where.
+
+What a commit has made ready is delivered in three ways. The outermost `handle` drains its chain itself, first in,
+first out and one attempt each, until its budget is used up. What is left, busy, or meant for the background goes to
+workers, of which a bounded number runs; a caller that finds their queue full waits. What is to happen later is a row,
+and comes back through `claim`: at its due time, when its lane is free, or when another process has died over it.
+
+`held` are the calls whose rows this process has leased; a loop renews their leases, and draining gives back those that
+have not begun. A call that is not the head of its lane is left in the lane, and whoever settles the head hands the next
+one on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
+from contextvars import copy_context
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .call import Call, running
+from .delivery import deliver
+from .errors import Undecodable
+from .failpoints import reach
+from .journal.journal import Row
+from .lanes import Lanes
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+logger = logging.getLogger("wintry.bus")
+
+
+class Dispatcher:
+    """The deliveries of one runtime that are on their way in this process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._context = copy_context()
+        self._context.run(running.set, None)
+        self._lanes = Lanes()
+        self._queue: deque[Call] = deque()
+        self._waiting = 0  # calls that wait in lanes for a worker
+        self._workers: set[asyncio.Task[None]] = set()
+        self._others: set[asyncio.Task[None]] = set()
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._held: dict[int, Call] = {}
+        self._watched: set[str] = set()  # lanes with rows in the journal that this process does not hold
+        self._troubled: set[str] = set()  # lanes whose head this process gave back
+        self._returned: list[int] = []  # rows to be released
+        self._claiming: asyncio.Task[None] | None = None
+        self._claim_again = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._loops: list[asyncio.Task[None]] = []
+        self._closing = False
+        self._starved = False  # a claim found no room
+        self.claimed = 0
+
+    # what commits hand in
+
+    def accept(self, staged: Sequence[Call], stored: Sequence[Row] | None) -> list[Call]:
+        """Take over calls whose commit is known, and return those that this process may deliver now."""
+        if stored is None:
+            return [call for call in staged if self._accept_unstored(call)]
+        rows = {(row.id, row.target): row for row in stored}
+        ready = []
+        for call in staged:
+            row = rows.get((call.id, call.route.target))
+            if row is not None and self._accept_row(call, row):
+                ready.append(call)
+        if self._returned:
+            self._spawn(self.release_returned(), self._others)
+        return ready
+
+    def _accept_unstored(self, call: Call) -> bool:
+        """Without a journal: at once, unless it is for later or its lane has something that waits."""
+        later = call.due is not None and call.due > datetime.now(UTC)
+        if later or (call.lane is not None and self._runtime.memory.waits(call.lane)):
+            return self.keep(call) is not None and call.row is not None and self._accept_row(call, call.row)
+        if call.lane is not None:
+            self._lanes.join(call)
+        return True
+
+    def _accept_row(self, call: Call, row: Row) -> bool:
+        if row.lease_owner != self._runtime.owner:
+            call.settled = True
+            if row.lane is not None:
+                self._watched.add(row.lane)
+            if row.due is not None:
+                self.wake_in((row.due - datetime.now(UTC)).total_seconds())
+            return False
+        call.take(row)
+        self._held[row.seq] = call
+        if call.lane is not None:
+            if call.lane in self._troubled:
+                self._hand_back(call)
+                return False
+            self._lanes.join(call)
+        return True
+
+    # delivering
+
+    async def drain(self, calls: Iterable[Call]) -> None:
+        """Deliver a chain here, as far as the budget goes, and leave the rest to the workers."""
+        queue = deque(calls)
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._runtime.limits.inline_budget
+        try:
+            while queue:
+                call = queue.popleft()
+                if call.settled:
+                    continue
+                if call.route.background or not self._lanes.is_head(call) or clock() > end:
+                    self.submit(call)
+                    await self._room_for_more()
+                    continue
+                await deliver(self._runtime, call)
+                if call.ready:
+                    queue.extend(call.ready)
+        finally:
+            if queue:
+                self.submit_all(queue)
+
+    def submit_all(self, calls: Iterable[Call]) -> None:
+        """Leave calls to the workers."""
+        for call in calls:
+            if not call.settled:
+                self.submit(call)
+
+    def submit(self, call: Call) -> None:
+        """Leave a call to the workers, in its turn."""
+        if self._lanes.is_head(call):
+            self._queue.append(call)
+            self._start_workers()
+        elif not call.waiting:
+            call.waiting = True
+            self._waiting += 1
+
+    async def _room_for_more(self) -> None:
+        while self._load > self._runtime.limits.backlog:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._room.append(future)
+            await future
+
+    @property
+    def _load(self) -> int:
+        return len(self._queue) + self._waiting
+
+    def _start_workers(self) -> None:
+        while self._queue and len(self._workers) < self._runtime.limits.concurrency:
+            call = self._queue.popleft()
+            if not call.settled:
+                self._spawn(self._work(call), self._workers)
+
+    async def _work(self, call: Call) -> None:
+        await deliver(self._runtime, call)
+        self.submit_all(call.ready)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], group: set[asyncio.Task[None]]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        group.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._others.discard(task)
+        if task in self._workers:
+            self._workers.discard(task)
+            self._start_workers()
+            while self._room and self._load <= self._runtime.limits.backlog:
+                future = self._room.popleft()
+                if not future.done():
+                    future.set_result(None)
+                    break
+            if self._starved and self._load < self._runtime.limits.backlog:
+                self._starved = False
+                self.claim_soon()
+
+    # settling
+
+    async def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what settles a call to its end, even if the caller is cancelled meanwhile."""
+        await asyncio.shield(self._spawn(work, self._others))
+
+    def settled(self, call: Call) -> None:
+        """A call is done or parked: the next one of its lane may run."""
+        if call.row is not None:
+            self._held.pop(call.row.seq, None)
+        lane = call.lane
+        if lane is None or not self._lanes.is_head(call):
+            return
+        following = self._lanes.leave(call)
+        if following is None:
+            if lane in self._watched or (self._runtime.journal is None and self._runtime.memory.waits(lane)):
+                self._watched.discard(lane)
+                self.claim_soon()
+        elif following.waiting:
+            following.waiting = False
+            self._waiting -= 1
+            self.submit(following)
+
+    def keep(self, call: Call) -> int | None:
+        """The row of a call; made now where there is no journal. None: its message cannot be written down."""
+        if call.row is None:
+            runtime = self._runtime
+            try:
+                stored = runtime.memory.store([call.make_row()], owner=runtime.owner, lease=runtime.limits.lease)
+            except Exception:
+                logger.exception("%s: %r cannot be kept, because it cannot be written down", call.route.target, call)
+                return None
+            if not stored:
+                return None
+            call.row = stored[0]
+        return call.row.seq
+
+    def step_back(self, call: Call) -> None:
+        """The head of a lane comes back later: so does what waits behind it. `release_returned` follows."""
+        if call.row is not None:
+            self._held.pop(call.row.seq, None)
+        if call.lane is None or not self._lanes.is_head(call):
+            return
+        self._watched.add(call.lane)
+        if self._runtime.journal is not None:
+            self._troubled.add(call.lane)
+        for waiting in self._lanes.dissolve(call):
+            self._hand_back(waiting)
+
+    def _hand_back(self, call: Call) -> None:
+        if self.keep(call) is not None and call.row is not None:
+            self._held.pop(call.row.seq, None)
+            self._returned.append(call.row.seq)
+        if call.waiting:
+            call.waiting = False
+            self._waiting -= 1
+        call.settled = True
+
+    async def release_returned(self) -> None:
+        """Give rows back that this process will not deliver in their present order."""
+        seqs, self._returned = self._returned, []
+        if seqs:
+            try:
+                await self._runtime.store.release(seqs, owner=self._runtime.owner)
+            except Exception:
+                logger.exception("%d rows could not be released; they are free when their leases end", len(seqs))
+            self.claim_soon()
+
+    def give_back(self, call: Call) -> None:
+        """An attempt was cancelled: a worker repeats it, unless this process is going away."""
+        if not self._closing:
+            self.submit(call)
+
+    # claiming
+
+    def wake_in(self, delay: float) -> None:
+        """Claim in `delay` seconds, if not before."""
+        if self._closing:
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(delay, 0.0)
+        if self._timer is None or self._timer.cancelled() or self._timer.when() > when:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(when, self.claim_soon, context=self._context)
+
+    def claim_soon(self) -> None:
+        """Claim now; if a claim is under way, once more after it."""
+        if self._timer is not None and self._timer.when() <= asyncio.get_running_loop().time():
+            self._timer = None
+        if self._closing:
+            return
+        if self._claiming is not None and not self._claiming.done():
+            self._claim_again = True
+            return
+        self._claiming = self._spawn(self._claim(), self._others)
+
+    async def _claim(self) -> None:
+        runtime = self._runtime
+        self._claim_again = True
+        while self._claim_again and not self._closing:
+            self._claim_again = False
+            room = runtime.limits.backlog - self._load
+            if room <= 0:
+                self._starved = True
+                return
+            try:
+                rows = await runtime.store.claim(
+                    limit=min(room, 100), owner=runtime.owner, lease=runtime.limits.lease, known=runtime.known
+                )
+            except Exception:
+                logger.exception("claiming deliveries failed; it is tried again")
+                self.wake_in(1.0)
+                return
+            self.claimed += len(rows)
+            for row in rows:
+                await self._take(row)
+            self._claim_again = self._claim_again or bool(rows)
+        later = runtime.memory.next_due() if runtime.journal is None else None
+        if later is not None:
+            self.wake_in(later)
+
+    async def _take(self, row: Row) -> None:
+        reach("claimed")
+        runtime = self._runtime
+        route = runtime.route(row.target)
+        try:
+            call = Call.of_row(route, row)
+        except Undecodable as error:
+            logger.error("%s: row %d is parked: %s", row.target, row.seq, error)
+            await runtime.store.park(row.seq, owner=runtime.owner, error=str(error))
+            return
+        self._held[row.seq] = call
+        if row.lane is not None:
+            self._troubled.discard(row.lane)
+            self._watched.add(row.lane)
+            self._lanes.join(call)
+        self.submit(call)
+
+    # the loops of a process with a journal
+
+    def start(self) -> None:
+        """Recover what other processes left, and keep the leases of what is held here."""
+        if not self._loops:
+            loop = asyncio.get_running_loop()
+            self._loops = [
+                loop.create_task(work, context=self._context.copy()) for work in (self._poll(), self._renew())
+            ]
+
+    async def _poll(self) -> None:
+        limits = self._runtime.limits
+        pause = limits.poll_min
+        while True:
+            before = self.claimed
+            self.claim_soon()
+            await asyncio.sleep(pause)
+            pause = limits.poll_min if self.claimed > before else min(2 * pause, limits.poll_max)
+
+    async def _renew(self) -> None:
+        runtime = self._runtime
+        while True:
+            await asyncio.sleep(runtime.limits.lease / 3)
+            if not self._held:
+                continue
+            asked = [*self._held]
+            try:
+                kept = await runtime.store.renew(asked, owner=runtime.owner, lease=runtime.limits.lease)
+            except Exception:
+                logger.exception("renewing %d leases failed; it is tried again", len(asked))
+                continue
+            for seq in set(asked).difference(kept):
+                lost = self._held.pop(seq, None)
+                if lost is not None:
+                    logger.warning("%s: the lease of row %d was lost", lost.route.target, seq)
+
+    @property
+    def ticking(self) -> bool:
+        """Whether the loops that should run do."""
+        return not any(task.done() for task in self._loops)
+
+    @property
+    def busy(self) -> int:
+        """Calls that run, wait for a worker or wait in a lane; settling and claiming count while under way."""
+        return self._load + len(self._workers) + len(self._others)
+
+    # going away
+
+    async def close(self, deadline: float) -> None:
+        """Finish what runs within `deadline` seconds, and give back what has not begun.
+
+        Without a journal there is nobody to give back to: then what waits is delivered too, as far as time allows.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline
+        if self._runtime.journal is not None:
+            self._closing = True
+            await self._stop_loops()
+            self._queue.clear()
+        while self._workers or self._others or self._queue:
+            left = end - loop.time()
+            if left <= 0:
+                break
+            await asyncio.wait([*self._workers, *self._others], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        self._closing = True
+        await self._stop_loops()
+        rest = [*self._workers, *self._others]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        if self._load and self._runtime.journal is None:
+            logger.warning("%d deliveries are lost: no journal is configured", self._load + len(rest))
+        if self._held and self._runtime.journal is not None:
+            try:
+                await self._runtime.store.release([*self._held], owner=self._runtime.owner)
+            except Exception:
+                logger.exception("leases could not be released; they end by themselves")
+        self._held.clear()
+
+    async def _stop_loops(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)

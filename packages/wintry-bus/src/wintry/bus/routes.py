@@ -1,0 +1,166 @@
+"""Routes: where a message goes, compiled once for a runtime.
+
+A handler's table says what handles what; a `Route` adds what running it takes in one runtime: its chain of middleware,
+its deadlines, how its messages are written and read. `Routes` are those of one queue class; a send to a channel is a
+route as well, made when its channel is first used, so that deliveries and sends share one way through the bus.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .call import Outgoing, encode_message, running
+from .contracts import decode
+from .errors import HandlerTimeout
+from .handlers import Handler, HandlerTable
+from .journal.journal import Row
+from .messages import Message
+from .middleware import Chain, Invoke, compile_chain, in_thread
+from .retry import SENDS, Retry
+from .transports.transport import Transport, TransportMessage
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .runtime import Runtime
+
+
+class Route:
+    """What running one handler takes."""
+
+    background = False
+    hold = False
+    handler: Handler | None = None
+    chain: Chain | None = None
+
+    def __init__(self, runtime: Runtime, target: str, retry: Retry, invoke: Invoke, timeout: float | None) -> None:
+        self.runtime = runtime
+        self.target = target
+        self.retry = retry
+        self.invoke = invoke
+        self.timeout = timeout
+        self.deadlines = None if timeout is None else runtime.deadlines(timeout)
+
+    async def run(self, queue: Any, call: Call) -> Any:
+        """One attempt: the handler's result, or its exception.
+
+        Raises:
+            HandlerTimeout: it ran longer than its timeout.
+        """
+        deadline = None if self.deadlines is None else self.deadlines.begin()
+        call.open = True
+        try:
+            if self.chain is None:
+                return await self.invoke(queue, call.message)
+            return await self.chain(queue, call.envelope)
+        except BaseException as error:
+            if deadline is not None and deadline.expired and deadline.task.uncancel() == 0:
+                raise HandlerTimeout(f"{self.target} ran longer than {self.timeout:g} s") from error
+            raise
+        finally:
+            call.open = False
+            if deadline is not None and self.deadlines is not None:
+                self.deadlines.end(deadline)
+
+    def targets(self, message: Message | Outgoing) -> Sequence[Route]:
+        """The routes that a message registered on this one takes."""
+        assert isinstance(message, Outgoing)
+        return (self.runtime.channel(message.transport, message.channel),)
+
+    def lane(self, message: Any) -> str | None:
+        """The lane that a message waits in on its way to this route."""
+        return None
+
+    def contract(self, message: Any) -> tuple[str, int, bytes]:
+        """Alias, version and body of a message on its way to this route."""
+        return encode_message(message)
+
+    def decode(self, row: Row) -> Any:
+        """The message that a row of this route holds."""
+        raise TypeError(f"{self.target} has no rows")
+
+
+class HandlerRoute(Route):
+    """The route to a method of a queue class."""
+
+    handler: Handler
+
+    def __init__(self, routes: Routes, handler: Handler) -> None:
+        function = handler.function
+        invoke = function if inspect.iscoroutinefunction(function) else in_thread(function)
+        super().__init__(routes.runtime, handler.id, handler.retry, invoke, handler.mark.timeout)
+        self.routes = routes
+        self.handler = handler
+        self.entry_retry = handler.entry_retry
+        self.background = handler.mark.background
+        self.hold = handler.mark.on_exhausted == "hold"
+        self.key = handler.message.__contract__.key
+        self.chain = compile_chain(invoke, routes.runtime.middleware)
+
+    def targets(self, message: Message | Outgoing) -> Sequence[Route]:
+        if isinstance(message, Outgoing):
+            return super().targets(message)
+        return self.routes.of(type(message))
+
+    def lane(self, message: Any) -> str | None:
+        if self.key is None:
+            return None
+        value = getattr(message, self.key)
+        return None if value is None else f"{self.routes.name}:{value}"
+
+    def decode(self, row: Row) -> Message:
+        return decode(self.handler.message, row.version, row.body)
+
+
+class ChannelRoute(Route):
+    """The route to a channel of a transport."""
+
+    def __init__(self, runtime: Runtime, name: str, transport: Transport, channel: str) -> None:
+        async def publish(_: Any, outgoing: Outgoing) -> None:
+            call = running.get()
+            assert call is not None
+            await transport.publish(channel, [transport_message(call, outgoing)])
+
+        super().__init__(runtime, f"{name}:{channel}", SENDS, publish, runtime.limits.send_timeout)
+        self.channel = channel
+        self.transport = name
+
+    def lane(self, message: Any) -> str | None:
+        return None if message.key is None else f"{self.target}:{message.key}"
+
+    def contract(self, message: Any) -> tuple[str, int, bytes]:
+        return self.channel, 1, message.body
+
+    def decode(self, row: Row) -> Outgoing:
+        return Outgoing(self.transport, self.channel, row.body, row.headers.get("key"))
+
+
+class Routes:
+    """The routes of one queue class in one runtime."""
+
+    def __init__(self, runtime: Runtime, queue: type, table: HandlerTable) -> None:
+        self.runtime = runtime
+        self.queue = queue
+        self.name = queue.__name__
+        self.commands = {message: HandlerRoute(self, handler) for message, handler in table.commands.items()}
+        self._targets: dict[type[Message], tuple[HandlerRoute, ...]] = {
+            message: tuple(HandlerRoute(self, handler) for handler in handlers)
+            for message, handlers in table.events.items()
+        }
+        self._targets |= {message: (route,) for message, route in self.commands.items()}
+        self.by_target = {route.target: route for routes in self._targets.values() for route in routes}
+
+    def of(self, message: type[Message]) -> Sequence[HandlerRoute]:
+        """The routes of a message type; none for an event that nobody listens to."""
+        return self._targets.get(message, ())
+
+
+def transport_message(call: Call, outgoing: Outgoing) -> TransportMessage:
+    """What a transport is given of a send: the stable id of the call, and where it comes from."""
+    headers = {"time": call.envelope.time.isoformat(), "correlationid": call.correlation_id}
+    if call.causation_id is not None:
+        headers["causationid"] = call.causation_id
+    if call.traceparent is not None:
+        headers["traceparent"] = call.traceparent
+    return TransportMessage(call.id, outgoing.channel, outgoing.body, outgoing.key, headers)
