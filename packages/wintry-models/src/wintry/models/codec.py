@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import MISSING
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
@@ -152,7 +152,7 @@ _ACCEPTS = {
 def make_check(info: ModelInfo) -> Callable[[Any, str, Path], None]:
     """Generate `check(object, name, path)`, which raises `InvalidValue` for what no store could keep."""
     source = Source(f"check of {info.place}")
-    for value, name in ((date, "date"), (datetime, "datetime"), (timezone.utc, "utc"), (refuse, "refuse")):
+    for value, name in ((date, "date"), (datetime, "datetime"), (UTC, "utc"), (refuse, "refuse")):
         source.bind(value, name)
     obj, root, path = (source.fresh(name) for name in (variable(info.name), "root", "path"))
     cls = source.bind(info.cls, info.name)
@@ -252,7 +252,7 @@ def _out_of_range(value: object) -> str | None:
             if value.utcoffset() is None:
                 return "expected an aware datetime, got a naive one: give it a time zone"
             try:
-                value.astimezone(timezone.utc)
+                value.astimezone(UTC)
             except OverflowError:
                 return f"{value.isoformat()} is out of range in UTC"
     return None

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+
 class ModelError(Exception):
     """Base of everything that this library raises by itself (pydantic's `ValidationError` comes from `build`)."""
 

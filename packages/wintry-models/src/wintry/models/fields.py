@@ -31,7 +31,7 @@ def RequiredId(*, unique: bool = False) -> Any:
 def Id(*, default_factory: Callable[[], T], unique: bool = False) -> T:
     """An identity field that `default_factory` fills where it is not given: `Id(default_factory=AutoString)`."""
     options = FieldOptions(is_id=True, unique=unique)
-    return cast(T, field(default_factory=default_factory, metadata={METADATA: options}))
+    return field(default_factory=default_factory, metadata={METADATA: options})
 
 
 def Array() -> list[Any]:

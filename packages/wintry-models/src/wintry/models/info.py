@@ -17,7 +17,6 @@ import sys
 import typing
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING
 from functools import cached_property
 from operator import attrgetter
 from types import FrameType, MappingProxyType, ModuleType, SimpleNamespace
@@ -89,15 +88,13 @@ class ModelInfo:
     @cached_property
     def identity_names(self) -> tuple[str, ...]:
         """The names of the identity fields; known without resolving hints."""
-        return tuple(field.name for field in dataclasses.fields(self.cls) if options_of(field).is_id)
+        return tuple(field.name for field in declared(self.cls) if options_of(field).is_id)
 
     @cached_property
     def root(self) -> type[Model]:
         """The root class of the inheritance tree: of an entity, the first class that has its identity."""
-        bases = [base for base in self.cls.__mro__ if "__wintry_info__" in base.__dict__]
-        if self.is_entity:
-            bases = [base for base in bases if base.__wintry_info__.is_entity]
-        return bases[-1]
+        tree = infos_of(self.cls)
+        return [own.cls for own in tree if own.is_entity or not self.is_entity][-1]
 
     @property
     def is_entity(self) -> bool:
@@ -107,14 +104,18 @@ class ModelInfo:
     @cached_property
     def fields(self) -> tuple[FieldInfo, ...]:
         """The stored fields in declared order. Raises `DefinitionError` while a hint cannot be resolved."""
-        found = tuple(self._field(field) for field in dataclasses.fields(self.cls) if options_of(field).stored)
+        found = tuple(self._field(field) for field in declared(self.cls) if options_of(field).stored)
         self._frame = None  # what a function's frame keeps alive is not needed any longer
         return found
+
+    def resolve(self) -> None:
+        """Resolve the hints, so that whoever holds the info can rely on it. Raises `DefinitionError`."""
+        _ = self.fields
 
     @cached_property
     def transient(self) -> tuple[dataclasses.Field[Any], ...]:
         """The fields that are not stored."""
-        return tuple(field for field in dataclasses.fields(self.cls) if not options_of(field).stored)
+        return tuple(field for field in declared(self.cls) if not options_of(field).stored)
 
     @cached_property
     def by_name(self) -> Mapping[str, FieldInfo]:
@@ -225,9 +226,9 @@ class ModelInfo:
 
     def _resolved(self, name: str, place: str) -> Any:
         """The annotation of a field, evaluated where the class that declares it stands."""
-        for base in self.cls.__mro__:
-            if "__wintry_info__" in base.__dict__ and name in inspect.get_annotations(base):
-                return base.__wintry_info__._evaluated(name, place)
+        for own in infos_of(self.cls):
+            if name in inspect.get_annotations(own.cls):
+                return own._evaluated(name, place)
         raise DefinitionError(place, "a field needs an annotation in the class that declares it")
 
     def _evaluated(self, name: str, place: str) -> Any:
@@ -252,6 +253,11 @@ class ModelInfo:
                 raise DefinitionError(place, f"its annotation cannot be evaluated: {error}") from None
 
 
+def infos_of(cls: type) -> list[ModelInfo]:
+    """The infos of a class and of the Models that it inherits from, in the order of resolution."""
+    return [base.__dict__["__wintry_info__"] for base in cls.__mro__ if "__wintry_info__" in base.__dict__]
+
+
 def info(model: type[Model]) -> ModelInfo:
     """All about a Model class; the same object at every call.
 
@@ -262,9 +268,13 @@ def info(model: type[Model]) -> ModelInfo:
     if found is None:
         raise TypeError(f"{model!r} is not a Model class")
     assert isinstance(found, ModelInfo)
-    if found.fields is not None:  # resolves the hints: whoever holds a ModelInfo can rely on it
-        return found
-    raise AssertionError
+    found.resolve()
+    return found
+
+
+def declared(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """The dataclass fields of a Model class: a checker does not know that it is a dataclass."""
+    return dataclasses.fields(cls)
 
 
 def options_of(field: dataclasses.Field[Any]) -> FieldOptions:
@@ -300,6 +310,3 @@ def _import_for_checkers(module: ModuleType, name: str, found: dict[str, Any]) -
                         found[name] = imported if alias.asname else sys.modules[name]
                         return True
     return False
-
-
-__all__ = ["MISSING", "METADATA", "FieldInfo", "FieldOptions", "ModelInfo", "info", "options_of"]

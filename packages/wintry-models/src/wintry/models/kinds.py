@@ -55,10 +55,10 @@ def kind_of(annotation: Any) -> tuple[Kind, bool]:
         items = get_args(unwrapped(inner))
         if not items:
             raise Unsupported("a list needs the type of its items", "write list[X]")
-        kind: Kind = ArrayOf(_item(items[0]))
-        if optional and isinstance(kind.item, Nested):
+        item = _item(items[0])
+        if optional and isinstance(item, Nested):
             raise Unsupported("a list of Models cannot be None", "an empty list says the same")
-        return kind, optional
+        return ArrayOf(item), optional
     return _single(inner), optional
 
 

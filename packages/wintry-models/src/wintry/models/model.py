@@ -9,6 +9,7 @@ unsupported type is found where it was written; hints that name something still 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transf
 from wintry.models import pydantic
 from wintry.models.errors import DefinitionError, UnresolvedName, nearest, postpone, report
 from wintry.models.fields import Field, Id, RequiredId
-from wintry.models.info import ModelInfo, info, options_of
+from wintry.models.info import ModelInfo, declared, info, infos_of, options_of
 from wintry.models.source import Source
 
 if TYPE_CHECKING:
@@ -124,21 +125,23 @@ def _define(cls: type[Model], frozen: bool, frame: FrameType | None) -> None:
 
 def _check_body(cls: type[Model], place: str) -> None:
     """What a dataclass would refuse with words of its own."""
-    for name, value in list(vars(cls).items()):
-        annotated = name in cls.__dict__.get("__annotations__", {})
+    annotations = inspect.get_annotations(cls)
+    for name, value in vars(cls).items():
+        annotated = name in annotations
         if isinstance(value, dataclasses.Field) and not annotated:
             raise DefinitionError(f"{place}.{name}", "the field has no annotation", f"write {name}: str = …")
         if isinstance(value, dataclasses.Field) and not value.init:
-            raise DefinitionError(f"{place}.{name}", "a field must be a parameter of the constructor", "drop init=False")
+            raise DefinitionError(
+                f"{place}.{name}", "a field must be a parameter of the constructor", "drop init=False"
+            )
         if annotated and isinstance(value, list | dict | set):
             hint = "write Array()" if isinstance(value, list) else "write Field(default_factory=…)"
             raise DefinitionError(f"{place}.{name}", f"a {type(value).__name__} as default would be shared", hint)
 
 
 def _check_identity(cls: type[Model], own: ModelInfo) -> None:
-    for base in cls.__mro__[1:]:
-        other: ModelInfo | None = base.__dict__.get("__wintry_info__")
-        if other is not None and other.is_entity and other.identity_names != own.identity_names:
+    for other in infos_of(cls)[1:]:
+        if other.is_entity and other.identity_names != own.identity_names:
             inherited = ", ".join(other.identity_names)
             raise DefinitionError(own.place, f"the identity is inherited from {other.name}: {inherited}", "keep it")
 
@@ -150,12 +153,12 @@ def _add_equality(cls: type[Model], own: ModelInfo) -> None:
     if own.is_entity:
         names, peer = own.identity_names, f"isinstance(other, {cls.__name__})"
     else:
-        compared = [field.name for field in dataclasses.fields(cls) if options_of(field).stored]
-        names, peer = tuple(compared), f"other.__class__ is self.__class__"
+        compared = [field.name for field in declared(cls) if options_of(field).stored]
+        names, peer = tuple(compared), "other.__class__ is self.__class__"
     source = Source(f"equality of {own.place}")
     source.bind(cls, cls.__name__)
     with source.block("def __eq__(self, other):"):
-        with source.block(f"if self is other:"):
+        with source.block("if self is other:"):
             source.line("return True")
         with source.block(f"if {peer}:"):
             source.line(f"return {_tuple('self', names)} == {_tuple('other', names)}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from pydantic_core import CoreSchema, core_schema
 
@@ -66,7 +66,7 @@ class _Builder:
         if self._style != "field" and info.cls not in self._recursive:
             return found
         self._done.add(info.cls)
-        self.definitions.append({**found, "ref": reference})  # type: ignore[misc]  # each kind of schema has a ref
+        self.definitions.append(cast(CoreSchema, {**found, "ref": reference}))
         return core_schema.definition_reference_schema(reference)
 
     def _described(self, info: ModelInfo) -> CoreSchema:
@@ -114,6 +114,7 @@ class _Builder:
             return core_schema.with_default_schema(found, default_factory=field.default_factory)
         return found
 
+
 def _leaf(annotation: Any) -> CoreSchema:
     """The schema of a scalar, or of a whole annotation that carries constraints."""
     make = _LEAVES.get(annotation)
@@ -123,7 +124,7 @@ def _leaf(annotation: Any) -> CoreSchema:
 
     found = TypeAdapter(annotation).core_schema
     if found["type"] == "datetime":
-        found = {**found, "tz_constraint": "aware"}
+        found = cast(CoreSchema, {**found, "tz_constraint": "aware"})
     return found
 
 

@@ -8,7 +8,7 @@ is the same as NaN. The generated comparison of `tracking` uses `same_leaf` for 
 
 from __future__ import annotations
 
-from math import copysign
+from math import copysign, isnan
 from typing import Any
 
 
@@ -33,5 +33,5 @@ def same_leaf(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if type(a) is float:
-        return (a == b and copysign(1, a) == copysign(1, b)) or (a != a and b != b)
+        return (a == b and copysign(1, a) == copysign(1, b)) or (isnan(a) and isnan(b))
     return bool(a == b)

@@ -69,7 +69,7 @@ class Source:
         text = self.text
         filename = f"<wintry.models {self.title} {next(_numbers)}>"
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-        exec(compile(text, filename, "exec"), self._namespace)
+        exec(compile(text, filename, "exec"), self._namespace)  # noqa: S102 - the text is ours alone
         return tuple(self._namespace[name] for name in names)
 
 

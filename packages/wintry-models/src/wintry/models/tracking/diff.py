@@ -13,7 +13,7 @@ costs nothing until an operation needs its path.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Place: TypeAlias = "tuple[Any, ...] | None"
 Node: TypeAlias = tuple[Any, ...]  # an object's old state: the object, then its values in the order of layout()
-Stayed: TypeAlias = list[tuple[Node, Any, Place]]
+Stayed: TypeAlias = Sequence[tuple[Node, Any, Place]]
 
 
 def snapshot(obj: Model) -> Snapshot:
@@ -161,9 +161,7 @@ class Comparison:
         raise IdentityChanged(self.root, (*path_of(at), name), f"the id was {old!r} and is {new!r}")
 
     def other_class(self, at: Place, expected: type, value: Any) -> None:
-        raise InvalidValue(
-            self.root, path_of(at), f"expected {expected.__qualname__}, got {type(value).__qualname__}"
-        )
+        raise InvalidValue(self.root, path_of(at), f"expected {expected.__qualname__}, got {type(value).__qualname__}")
 
     def entering(self, tracker: Tracker, obj: Any, at: Place) -> None:
         """Look at an object that comes in with all that it owns. An old one must have kept its id."""
@@ -188,9 +186,7 @@ class Comparison:
 class _Ownership:
     """A walk through an object and all that it owns."""
 
-    def __init__(
-        self, root: str, seen: set[int], known_id: Callable[[ModelInfo, Any], Any] | None = None
-    ) -> None:
+    def __init__(self, root: str, seen: set[int], known_id: Callable[[ModelInfo, Any], Any] | None = None) -> None:
         self._root = root
         self._seen = seen
         self._known_id = known_id
@@ -316,9 +312,8 @@ def compare_nested(at: Place, name: str, old: Node | None, new: Any, tracker: Tr
         if info.is_entity:
             run.staying(tracker, [(old, new, (at, name))])
         tracker.changes(old, new, (at, name), run)
-    elif old[0] is not new or not info.immutable:
-        if differs(old, new, (at, name), tracker, run):
-            run.out.append(Replace((*path_of(at), name), new))
+    elif (old[0] is not new or not info.immutable) and differs(old, new, (at, name), tracker, run):
+        run.out.append(Replace((*path_of(at), name), new))
 
 
 def differs(old: Node, new: Any, at: Place, tracker: Tracker, run: Comparison) -> bool:
@@ -356,9 +351,7 @@ def arrange_entities(
     return survivors
 
 
-def arrange_values(
-    at: Place, name: str, old: list[Node], new: list[Any], tracker: Tracker, run: Comparison
-) -> Stayed:
+def arrange_values(at: Place, name: str, old: list[Node], new: list[Any], tracker: Tracker, run: Comparison) -> Stayed:
     """What leaves and enters an array of value objects; gives those whose inside may have changed."""
     path, common = (*path_of(at), name), min(len(old), len(new))
     paired = [(old[number], new[number], (at, name, number, int)) for number in range(common)]
