@@ -85,7 +85,9 @@ def decode(message: type[Message], version: int, body: bytes) -> Message:
 
 def _lift(contract: Contract, version: int, body: bytes) -> bytes:
     if version > contract.version:
-        raise Undecodable(f"{contract.alias}: version {version} is newer than {contract.version}, the newest known here")
+        raise Undecodable(
+            f"{contract.alias}: version {version} is newer than {contract.version}, the newest known here"
+        )
     try:
         lifted = json.loads(body)
     except ValueError as error:

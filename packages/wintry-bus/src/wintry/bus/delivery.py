@@ -34,7 +34,7 @@ async def deliver(runtime: Runtime, call: Call) -> None:
         await _attempt(runtime, call)
         if call.pending:
             await flush(runtime, call)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is settled
         call.rollback()
         await runtime.dispatcher.finish(_settle_failure(runtime, call, error))
     except CancelledError:

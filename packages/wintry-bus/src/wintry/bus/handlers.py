@@ -212,9 +212,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return [*inspect.signature(function).parameters.values()]
 
 
-def _message_of(
-    function: Callable[..., Any], mark: Mark, names: Mapping[str, Any]
-) -> type[Message] | tuple[str, str]:
+def _message_of(function: Callable[..., Any], mark: Mark, names: Mapping[str, Any]) -> type[Message] | tuple[str, str]:
     """The message type of a marked method, or reason and hint of what is wrong with it."""
     kind = mark.kind.__name__.lower()
     wanted = f"write it as (self, {kind}: Some{mark.kind.__name__})"
@@ -235,7 +233,8 @@ def _message_of(
         return f"{annotation!r} is not a message", wanted
     if not issubclass(annotation, mark.kind):
         other = "event" if mark.kind is Command else "command"
-        return f"{annotation.__name__} is not a {kind}" if kind == "command" else f"{annotation.__name__} is not an event", (
-            f"mark it with {other}_handler"
+        return (
+            f"{annotation.__name__} is not a {kind}" if kind == "command" else f"{annotation.__name__} is not an event",
+            (f"mark it with {other}_handler"),
         )
     return annotation

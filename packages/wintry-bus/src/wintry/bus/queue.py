@@ -89,17 +89,16 @@ class MessageQueue:
         token = running.set(call)
         try:
             result = await self.__run(runtime, route, call)
+        except BaseException:
+            runtime.dispatcher.submit_all(call.ready)
+            raise
         finally:
             running.reset(token)
-            ready = call.ready
-            if ready and sys.exc_info()[0] is not None:
-                runtime.dispatcher.submit_all(ready)
-                ready = ()
-        if ready:
+        if call.ready:
             if outer is None or outer.entry:
-                await runtime.dispatcher.drain(ready)
+                await runtime.dispatcher.drain(call.ready)
             else:
-                outer.ready = [*outer.ready, *ready]
+                outer.ready = [*outer.ready, *call.ready]
         return result
 
     async def __run(self, runtime: Runtime, route: HandlerRoute, call: Call) -> Any:

@@ -1,8 +1,8 @@
 """Routes: where a message goes, compiled once for a runtime.
 
 A handler's table says what handles what; a `Route` adds what running it takes in one runtime: its chain of middleware,
-its deadlines, how its messages are written and read. `Routes` are those of one queue class; a send to a channel is a
-route as well, made when its channel is first used, so that deliveries and sends share one way through the bus.
+its deadlines, how its messages are written and read. `Routes` are those of one queue class. Channels and listeners are
+routes too (`publisher.py`, `transports/runner.py`), so that whatever is delivered goes one way through the bus.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .call import Outgoing, encode_message, running
+from .call import Outgoing, encode_message
 from .contracts import decode
 from .errors import HandlerTimeout
 from .handlers import Handler, HandlerTable
 from .journal.journal import Row
 from .messages import Message
 from .middleware import Chain, Invoke, compile_chain, in_thread
-from .retry import SENDS, Retry
-from .transports.transport import Transport, TransportMessage
+from .retry import Retry
 
 if TYPE_CHECKING:
     from .call import Call
@@ -113,29 +112,6 @@ class HandlerRoute(Route):
         return decode(self.handler.message, row.version, row.body)
 
 
-class ChannelRoute(Route):
-    """The route to a channel of a transport."""
-
-    def __init__(self, runtime: Runtime, name: str, transport: Transport, channel: str) -> None:
-        async def publish(_: Any, outgoing: Outgoing) -> None:
-            call = running.get()
-            assert call is not None
-            await transport.publish(channel, [transport_message(call, outgoing)])
-
-        super().__init__(runtime, f"{name}:{channel}", SENDS, publish, runtime.limits.send_timeout)
-        self.channel = channel
-        self.transport = name
-
-    def lane(self, message: Any) -> str | None:
-        return None if message.key is None else f"{self.target}:{message.key}"
-
-    def contract(self, message: Any) -> tuple[str, int, bytes]:
-        return self.channel, 1, message.body
-
-    def decode(self, row: Row) -> Outgoing:
-        return Outgoing(self.transport, self.channel, row.body, row.headers.get("key"))
-
-
 class Routes:
     """The routes of one queue class in one runtime."""
 
@@ -154,13 +130,3 @@ class Routes:
     def of(self, message: type[Message]) -> Sequence[HandlerRoute]:
         """The routes of a message type; none for an event that nobody listens to."""
         return self._targets.get(message, ())
-
-
-def transport_message(call: Call, outgoing: Outgoing) -> TransportMessage:
-    """What a transport is given of a send: the stable id of the call, and where it comes from."""
-    headers = {"time": call.envelope.time.isoformat(), "correlationid": call.correlation_id}
-    if call.causation_id is not None:
-        headers["causationid"] = call.causation_id
-    if call.traceparent is not None:
-        headers["traceparent"] = call.traceparent
-    return TransportMessage(call.id, outgoing.channel, outgoing.body, outgoing.key, headers)

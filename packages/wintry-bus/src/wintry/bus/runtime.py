@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .call import Call, random_id
 from .dead_letters import DeadLetters
@@ -23,7 +23,8 @@ from .journal.journal import JournalStore, Known
 from .journal.memory import MemoryJournal
 from .messages import Message
 from .middleware import Deadlines, Middleware
-from .routes import ChannelRoute, Route, Routes
+from .publisher import ChannelRoute
+from .routes import Route, Routes
 from .transports.transport import Transport
 
 if TYPE_CHECKING:

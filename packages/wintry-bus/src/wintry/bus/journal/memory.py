@@ -46,7 +46,9 @@ class MemoryJournal:
             self._seq += 1
             row = given.copy()
             row.seq, row.created_at, row.due = self._seq, now, given.due or now
-            if row.due <= now and all(self._rows[seq].lease_owner == owner for seq in self._lanes.get(row.lane or "", ())):
+            if row.due <= now and all(
+                self._rows[seq].lease_owner == owner for seq in self._lanes.get(row.lane or "", ())
+            ):
                 self._lease(row, owner, now, lease)
             self._rows[row.seq] = row
             self._ids[row.id, row.target] = row.seq
