@@ -1,5 +1,7 @@
 """Class controllers, binding, OpenAPI and broker listeners on Starlette."""
 
+from .app import App
+from .components import Component
 from .controllers import Http, HttpOptions, compile_routes, is_controller
 from .envelope import DataResponse
 from .errors import (
@@ -12,6 +14,8 @@ from .errors import (
     InvalidAnswer,
     InvalidRequestError,
     NotFoundError,
+    SettingsError,
+    StartError,
     UnauthorizedError,
     UnsupportedMediaType,
     WebError,
@@ -21,12 +25,19 @@ from .limits import Limits
 from .marks import catches, controller, delete, get, head, microservice, on, options, patch, post, put
 from .params import Body, Cookie, File, Form, Header, Path, Query
 from .problems import Problems
+from .serve import AddressError, serve
+from .settings import BackendOptions, ConnectionOptions, TransporterSettings, TransporterType, WinterSettings
 from .streams import EventStream, ServerSentEvent, Streams
 
 __all__ = [
+    "AddressError",
+    "App",
+    "BackendOptions",
     "Body",
     "BodyTooLarge",
+    "Component",
     "ConflictError",
+    "ConnectionOptions",
     "Cookie",
     "DataResponse",
     "DefinitionError",
@@ -47,10 +58,15 @@ __all__ = [
     "Problems",
     "Query",
     "ServerSentEvent",
+    "SettingsError",
+    "StartError",
     "Streams",
+    "TransporterSettings",
+    "TransporterType",
     "UnauthorizedError",
     "UnsupportedMediaType",
     "WebError",
+    "WinterSettings",
     "catches",
     "collecting",
     "compile_routes",
@@ -65,4 +81,5 @@ __all__ = [
     "patch",
     "post",
     "put",
+    "serve",
 ]

@@ -10,19 +10,25 @@ the singletons, the components start, and requests are answered. Nothing of this
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from wintry.ioc import Container
+from wintry.ioc import Container, InjectionError
 
 from . import discovery, logs
 from .components import Component, Components, installed
-from .errors import collecting
+from .controllers import Http, HttpOptions, compile_routes
+from .discovery import Listeners
+from .errors import SettingsError, StartError, WebError, collecting
 from .health import Phase, health_routes
+from .problems import Problems
 from .settings import WinterSettings
 
 logger = logging.getLogger("wintry.web")
@@ -62,12 +68,13 @@ class App(Starlette):
         self.package = package or discovery.calling_package(1)
         given = settings or WinterSettings()
         self.settings = given.model_copy(update={"name": given.name or self.package.rpartition(".")[2]})
-        self.errors = dict(errors or {})
         self.title = title or self.package
         self.version = version
         self.description = description
         self.phase: Phase = "starting"
         self.components = Components(installed() if components is None else list(components))
+        self.problems = Problems(errors)
+        self.http: Http | None = None
         logs.configure(self.package)
         self.access = logs.AccessWriter() if self.settings.access_log else None
         self.container = Container()
@@ -79,5 +86,144 @@ class App(Starlette):
         super().__init__(
             routes=[*health_routes(lambda: self.phase, self.components.check), *routes],
             middleware=[*guards, *middleware],
-            exception_handlers={},
+            exception_handlers=self.problems.handlers,
         )
+        self.router.redirect_slashes = False  # a redirect would be built from what the client calls the host
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return logs.RequestLog(super().build_middleware_stack(), self.access)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.live(receive, send)
+        elif self.phase == "starting":
+            raise RuntimeError("The application has not started: serve it with its lifespan, or use running()")
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def live(self, receive: Receive, send: Send) -> None:
+        """Answer the lifespan: start, wait, end. A failed start is told in one message."""
+        await receive()
+        try:
+            await self.start()
+        except StartError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.end()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """The application while it runs, without a server: for tests, and for work that needs its container.
+
+        Raises:
+            StartError: it cannot start.
+        """
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.end()
+
+    # ---- start
+
+    async def start(self) -> None:
+        """Wire everything, check it, and start the components. An application starts once.
+
+        Raises:
+            StartError: all faults of definition of all libraries, or the one thing that could not be reached.
+        """
+        if self.http is not None:
+            raise StartError(["The application has run already; make a new App to run it again."])
+        self.http = http = self.wire()
+        if faults := [*self.unknown_settings(), *self.container.faults]:
+            raise StartError(faults)
+        self.router.routes.insert(0, http.routes)
+        await self.enter()
+        if self.access is not None:
+            self.access.start()
+        self.phase = "running"
+
+    def wire(self) -> Http:
+        """Register what the package and the components provide, and compile the routes."""
+        self.container.collect()
+        self.container.register_value(WinterSettings, self.settings)
+        if type(self.settings) is not WinterSettings:
+            self.container.register_value(type(self.settings), self.settings)
+        found = discovery.listeners(self.container.modules)
+        for listener in found.classes:
+            self.container.register(listener)
+        self.container.register_value(Listeners, found)
+        for component in self.components:
+            self.provide(component)
+        self.problems.map(self.components.errors)
+        options = HttpOptions(
+            title=self.title,
+            version=self.version,
+            description=self.description or None,
+            docs=self.settings.docs,
+            limits=self.settings.limits,
+        )
+        controllers = discovery.controllers(self.container.modules)
+        http = compile_routes(self.container, controllers, self.problems, options)
+        self.container.add_faults(http.faults)
+        return http
+
+    def provide(self, component: Component) -> None:
+        """Register what a component provides; what is wrong with its part of the settings is a fault."""
+        try:
+            if component.settings is not None:
+                section = self.settings.section(component.name, component.settings)
+                self.container.register_value(component.settings, section)
+            provided = component.providers(self.settings)
+        except ValueError as error:
+            self.container.add_faults(error.faults if isinstance(error, SettingsError) else [error])
+            return
+        for key, factory in provided.items():
+            self.container.register(key, factory, lifetime="singleton", origin="library")
+
+    def unknown_settings(self) -> list[str]:
+        return self.settings.unknown_keys([one.name for one in self.components if one.settings is not None])
+
+    async def enter(self) -> None:
+        """Build the singletons and start the components, or undo what was begun and say what could not be reached."""
+        try:
+            await self.container.__aenter__()
+        except Exception as error:
+            raise self.start_error(error) from error
+        try:
+            await self.components.start(self.container)
+        except BaseException as error:
+            await self.container.__aexit__(type(error), error, error.__traceback__)
+            if isinstance(error, Exception):
+                raise self.start_error(error) from error
+            raise
+
+    def start_error(self, error: Exception) -> StartError:
+        """What was foreseen by a component is one line; anything else is a bug, whose traceback is logged."""
+        if isinstance(error, InjectionError):
+            return StartError(error.faults)
+        if not isinstance(error, tuple(self.components.errors)) and not isinstance(error, (WebError, ValueError)):
+            logger.error("The application could not be started", exc_info=error)
+        return StartError([f"{type(error).__name__}: {error}"])
+
+    # ---- end
+
+    async def quiesce(self) -> None:
+        """Take no new work: not ready any more, listeners stopped, event streams ended. Requests are still answered."""
+        if self.phase == "running":
+            self.phase = "draining"
+            await self.components.drain(self.settings.drain_seconds, intake=True)
+            if self.http is not None:
+                self.http.streams.close()
+
+    async def end(self) -> None:
+        """Drain and stop everything, what started last first."""
+        await self.quiesce()
+        await self.components.drain(self.settings.drain_seconds, intake=False)
+        await self.components.stop()
+        await self.container.__aexit__(None, None, None)
+        if self.access is not None:
+            self.access.stop()

@@ -100,7 +100,7 @@ class AccessWriter:
 
 
 class RequestLog:
-    """Middleware: gives each request an id (`X-Request-ID`, in `scope["request_id"]`), and logs its answer.
+    """Middleware: gives each request an id (`X-Request-ID`, in `request.state.request_id`), and logs its answer.
 
     An id that the client sends is kept if it is at most 64 letters, digits, dots, dashes and underscores.
     """
@@ -114,7 +114,8 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         request_id = incoming_id(scope) or os.urandom(8).hex().encode()
-        scope["request_id"] = request_id.decode()
+        name = request_id.decode()
+        scope.setdefault("state", {})["request_id"] = name
         status = 500
         began = time.perf_counter()
 
@@ -139,7 +140,7 @@ class RequestLog:
                         status,
                         seconds,
                         client[0] if client else "",
-                        scope["request_id"],
+                        name,
                     )
                 )
 
