@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
+from wintry.models import info
+from wintry.models.tracking import snapshot
+
 if TYPE_CHECKING:
     from wintry.models import Model
     from wintry.models.tracking import ChangeSet, Snapshot
@@ -336,8 +339,6 @@ class OneCall:
 
     def removed(self, object: Model) -> None:
         """`object` is deleted by `finish`, guarded by its version where that is known."""
-        from wintry.models import info
-
         model = type(object)
         self._operations.append(Delete(info(model).root, info(model).id_of(object), self.version(object)))
 
@@ -353,8 +354,6 @@ class OneCall:
             await self.backend.write(await self.begin(), self._operations)
         if self._execution is not None:
             await self._execution.commit()
-        from wintry.models.tracking import snapshot
-
         remembered = self.backend.remembered
         for operation in self._operations:
             match operation:

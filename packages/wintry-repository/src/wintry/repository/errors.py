@@ -1,7 +1,7 @@
 """What can go wrong with a store, in one tree for every backend; wintry-uow hands the same names on.
 
     RepositoryError
-    ├── DefinitionError      (TypeError)    a repository, a method name or a signature that cannot work
+    ├── DefinitionError      (that of models) a repository, a method name or a signature that cannot work
     │   ├── AmbiguousQueryName              a method name with two readings that both fit its signature
     │   └── Unsupported                     this backend cannot do what is asked, and does not approximate it
     ├── ConfigurationError   (ValueError)   a backend's name, URL, driver or option that cannot work
@@ -19,12 +19,18 @@
 
 Only a `Conflict` is worth a second attempt, and only with fresh objects. A value that no store may hold is
 `wintry.models.InvalidValue`. Messages never show what a URL says about users and passwords: `redacted` cuts it.
+
+A definition error is its own fault, as those of Models are, and goes the same way: it is raised where the class is
+defined, or joins the list of an open `wintry.models.collecting()`, which this library hands on as its own.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from wintry.models import errors as _models
 
 if TYPE_CHECKING:
     from wintry.models import Model
@@ -37,12 +43,31 @@ class RepositoryError(Exception):
     """The base of every error of this library."""
 
 
-class DefinitionError(RepositoryError, TypeError):
-    """A repository cannot be what its definition says. `faults` holds each reason, drawn."""
+class DefinitionError(RepositoryError, _models.DefinitionError):
+    """A repository cannot be what its definition says.
 
-    def __init__(self, *faults: object) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
-        self.faults = faults
+    `place` is the dotted name of the class or method, `drawing` the lines that show what is meant, `hint` what would
+    do. An error that stands for several `faults` shows them all.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        reason: str,
+        hint: str | None = None,
+        *,
+        drawing: Sequence[str] = (),
+        faults: Sequence[_models.DefinitionError] = (),
+    ) -> None:
+        super().__init__(place, reason, hint)
+        self.drawing = tuple(drawing)
+        self.faults = tuple(faults) or (self,)
+
+    def __str__(self) -> str:
+        if self.faults != (self,):
+            return "\n".join([f"{self.place}: {self.reason}", *(str(fault) for fault in self.faults)])
+        lines = [f"{self.place}: {self.reason}", *(f"    {line}" for line in self.drawing)]
+        return "\n".join([*lines, f"  {self.hint}"] if self.hint else lines)
 
 
 class AmbiguousQueryName(DefinitionError):
@@ -138,3 +163,14 @@ class Unreachable(StoreError, ConnectionError):
 def redacted(text: str) -> str:
     """`text` without the user and password of the URLs in it, fit for a log or an error."""
     return _secret_option.sub(r"\g<name>***", _credentials.sub(r"\g<scheme>***@", text))
+
+
+def report(place: str, faults: Sequence[_models.DefinitionError]) -> None:
+    """Hand over all that is wrong with `place`: to the open `collecting()`, else as one error that shows them all."""
+    try:
+        for fault in faults:
+            _models.report(fault)
+    except _models.DefinitionError:
+        if len(faults) == 1:
+            raise
+        raise DefinitionError(place, f"{len(faults)} faults", faults=faults) from None

@@ -7,24 +7,28 @@ None equals None and only None, and a comparison by order is False for a None in
 a path is None, the value at its end is None.
 
 Values come as one tuple, in the order of `QueryPlan.parameters`; they are checked before they arrive.
+
+`normalise` makes a plan of a bound reading. It cuts the paths at arrays and gathers the terms of each And-group by
+array; a `not_` before a path keeps its term out of these groups, since it speaks of all elements; a `_not` after it
+goes into the operator where that has a complement; what can be known without a row (`null` of a field that is never
+None) is folded away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from wintry.models import info
+from wintry.models.kinds import ArrayOf, Leaf
+
+from .language.operators import Operator
+from .language.signature import Binding, Result, Source
+from .language.tree import Path, Term, Verb
 
 if TYPE_CHECKING:
     from wintry.models import Model
-    from wintry.models.info import FieldInfo
-
-    from .language.operators import Operator
-
-Path: TypeAlias = "tuple[FieldInfo, ...]"
-"""Fields from the root, or from the element of the enclosing `Some`, to a value; () is the element itself."""
-
-Verb: TypeAlias = Literal["find", "count", "exists", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Always:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The value at the end of `path`, compared with the parameters.
+    """The value at the end of `path`, compared with the parameters; the empty path is the element of an array itself.
 
     `type` is the Python type of that value; a nested Model has only `null` and `not_null`. `optional` says whether the
     value can be None: its field, or an object on the way, is optional.
@@ -118,12 +122,7 @@ class QueryPlan:
     where: Expr | None = None
     order: tuple[Order, ...] = ()
     limit: int | None = None
-    parameters: tuple[Parameter, ...] = field(default=())
-
-    def walk(self) -> Iterator[Expr]:
-        """Every node of the condition, a node before what it holds."""
-        if self.where is not None:
-            yield from walk(self.where)
+    parameters: tuple[Parameter, ...] = ()
 
 
 def walk(expression: Expr) -> Iterator[Expr]:
@@ -139,3 +138,129 @@ def walk(expression: Expr) -> Iterator[Expr]:
             yield from walk(where)
         case Always() | Compare():
             pass
+
+
+def normalise(binding: Binding, model: type[Model], label: str) -> QueryPlan:
+    """The plan of a reading that fits its signature."""
+    reading = binding.reading
+    parameters: list[Parameter] = []
+    sources = {id(source.term): _parameters(source, parameters) for source in binding.sources}
+    where: Expr | None = None
+    if reading.groups is not None:
+        where = either([_group([(term, sources.get(id(term), ())) for term in terms]) for terms in reading.groups])
+    order: tuple[Order, ...] = ()
+    limit = reading.limit
+    if reading.verb == "find":
+        order = total_order(model, [Order(key.path, key.descending) for key in reading.order])
+        if limit is None and binding.result in (Result.ONE, Result.OPTIONAL):
+            limit = 2  # the second one only tells that there is more than one
+    return QueryPlan(label, model, reading.verb, where, order, limit, tuple(parameters))
+
+
+def total_order(model: type[Model], keys: Sequence[Order] = ()) -> tuple[Order, ...]:
+    """`keys`, and the fields of the identity that are not among them, ascending."""
+    given = {key.path[0].name for key in keys if len(key.path) == 1}
+    return (*keys, *(Order((field,)) for field in info(model).identity if field.name not in given))
+
+
+def both(items: Sequence[Expr]) -> Expr:
+    """All of `items`, without what is always true."""
+    rest = [item for item in items if item != Always(True)]
+    if Always(False) in rest:
+        return Always(False)
+    return rest[0] if len(rest) == 1 else And(tuple(rest)) if rest else Always(True)
+
+
+def either(items: Sequence[Expr]) -> Expr:
+    """One of `items`, without what is never true."""
+    rest = [item for item in items if item != Always(False)]
+    if Always(True) in rest:
+        return Always(True)
+    return rest[0] if len(rest) == 1 else Or(tuple(rest)) if rest else Always(False)
+
+
+def negation(item: Expr) -> Expr:
+    """The complement of `item`, inside its operator where that has one."""
+    match item:
+        case Always(value):
+            return Always(not value)
+        case Not(inner):
+            return inner
+        case Compare(operator=operator) if operator.complement is not None:
+            return Compare(item.path, operator.complement, item.type, item.optional, item.parameters)
+        case _:
+            return Not(item)
+
+
+def some(path: Path, where: Expr) -> Expr:
+    """An element that fulfils `where`; none does where nothing can."""
+    return where if where == Always(False) else Some(path, where)
+
+
+def settled(expression: Expr, values: Sequence[object]) -> bool | None:
+    """What `expression` is for every row, where the empty lists among `values` settle that; else None."""
+    match expression:
+        case Always(value):
+            return value
+        case Compare(operator=Operator.IN | Operator.NOT_IN, parameters=(parameter,)):
+            return expression.operator is Operator.NOT_IN if not values[parameter.index] else None
+        case Not(item):
+            known = settled(item, values)
+            return None if known is None else not known
+        case And(items) | Or(items):
+            decisive = isinstance(expression, Or)
+            known_items = [settled(item, values) for item in items]
+            if decisive in known_items:
+                return decisive
+            return None if None in known_items else not decisive
+        case Some(_, where):
+            return False if settled(where, values) is False else None
+        case _:
+            return None
+
+
+def _parameters(source: Source, parameters: list[Parameter]) -> tuple[Parameter, ...]:
+    """The parameters of one term, added to those of the query."""
+    operator = source.term.operator
+    names = [f"{source.names[0]}[{end}]" for end in (0, 1)] if source.pair else list(source.names)
+    made = tuple(
+        Parameter(len(parameters) + place, name, source.type, operator.many, optional=not operator.ordered)
+        for place, name in enumerate(names)
+    )
+    parameters.extend(made)
+    return made
+
+
+def _group(terms: Sequence[tuple[Term, tuple[Parameter, ...]]]) -> Expr:
+    """The terms between two `or`."""
+    together = [(term.path, term, parameters) for term, parameters in terms if not term.excluded]
+    apart = [negation(_conjunction([(term.path, term, parameters)])) for term, parameters in terms if term.excluded]
+    return both([_conjunction(together), *apart])
+
+
+def _conjunction(terms: Sequence[tuple[Path, Term, tuple[Parameter, ...]]]) -> Expr:
+    """All of the terms, whose paths begin here; those behind one array speak of the same element of it."""
+    items: list[Expr] = []
+    arrays: dict[tuple[str, ...], tuple[Path, list[tuple[Path, Term, tuple[Parameter, ...]]]]] = {}
+    for path, term, parameters in terms:
+        cut = next((place + 1 for place, field in enumerate(path) if isinstance(field.kind, ArrayOf)), 0)
+        if cut:
+            names = tuple(field.name for field in path[:cut])
+            arrays.setdefault(names, (path[:cut], []))[1].append((path[cut:], term, parameters))
+        else:
+            items.append(_compare(path, term, parameters))
+    items += [some(path, _conjunction(inner)) for path, inner in arrays.values()]
+    return both(items)
+
+
+def _compare(path: Path, term: Term, parameters: tuple[Parameter, ...]) -> Expr:
+    kind = term.field.kind
+    leaf = kind.item if isinstance(kind, ArrayOf) else kind
+    optional = any(field.optional for field in path)
+    item: Expr
+    if not optional and term.operator in (Operator.NULL, Operator.NOT_NULL):
+        item = Always(term.operator is Operator.NOT_NULL)
+    else:
+        type = leaf.type if isinstance(leaf, Leaf) else leaf.model
+        item = Compare(path, term.operator, type, optional, parameters)
+    return negation(item) if term.negated else item
