@@ -1,0 +1,196 @@
+"""A unit's session on one backend: what repositories talk to while the unit runs.
+
+It owns the unit's transaction there (an `Execution`, begun by its first statement), the identity map of that backend,
+and the flush. Before a query it stores only what changed of the roots that the query reads. What the unit may do at
+all, and from which task, it asks the unit at each step that reaches the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from wintry.models import info
+from wintry.repository.backend import UNKNOWN, Backend, Execution, Missing, Operation
+from wintry.repository.errors import AlreadyExists
+
+from .errors import ForeignObject
+from .flush import collect, settle
+from .identity import IdentityMap, held_elsewhere, named
+from .versions import Sought
+
+if TYPE_CHECKING:
+    from wintry.models import Model
+    from wintry.models.tracking import Snapshot
+
+    from .unit import Unit
+
+log = logging.getLogger("wintry.uow")
+
+
+class UnitSession:
+    """One unit on one backend; implements `wintry.repository.backend.Session`."""
+
+    __slots__ = ("_unit", "backend", "execution", "map", "operations", "sought", "tracking", "written")
+
+    def __init__(self, unit: Unit, backend: Backend, *, tracking: bool) -> None:
+        self._unit = unit
+        self.backend = backend
+        self.tracking = tracking
+        self.execution: Execution | None = None
+        self.map = IdentityMap()
+        self.sought = Sought()
+        self.operations: list[Operation] = []
+        self.written = False
+
+    # What repositories call.
+
+    async def begin(self) -> Execution:
+        """The unit's transaction on this backend. Raises the errors of misuse, and `UnitAborted`."""
+        self._unit.check()
+        return self.open()
+
+    async def before_read(self, models: frozenset[type[Model]]) -> None:
+        """Store what changed of `models`, so that the query sees it."""
+        if self.tracking and self._unit.options.flush == "query":
+            self._unit.check()
+            await self.flush(models)
+
+    def known(self, model: type[Model], id: Any) -> Model | Missing:
+        """What the unit holds of an id, without asking the store."""
+        self._unit.check()
+        return self.map.known(model, id) if self.tracking else UNKNOWN
+
+    def loaded(self, object: Model, version: int, snapshot: Snapshot) -> Model | None:
+        """The object to hand out for a row that was loaded as `object`."""
+        return self.map.meet(object, version, snapshot)
+
+    def missed(self, model: type[Model], sought: Any) -> None:
+        """The unit acts on the absence of `sought` from now on."""
+        self.sought.miss(model, sought)
+
+    def version(self, object: Model) -> int | None:
+        """The version of an object that the unit holds, None for others and for one that is not stored yet."""
+        entry = self.map.entry(object)
+        return None if entry is None or entry.new else entry.version
+
+    def added(self, object: Model) -> None:
+        """Track a new object; it is stored at the next flush, as it is then."""
+        self._unit.check()
+        self.claim()
+        if held_elsewhere(object, self.map):
+            raise ForeignObject(f"{named(object)} belongs to another running unit: create a copy")
+        if self.map.add(object) is None:
+            described = info(type(object))
+            field = ", ".join(field.name for field in described.identity)
+            raise AlreadyExists(described.root, field, described.id_of(object))
+
+    def removed(self, object: Model) -> None:
+        """Delete an object that the unit holds."""
+        self._unit.check()
+        entry = self.map.entry(object)
+        if entry is None:
+            raise ForeignObject(f"this unit does not hold {named(object)}: load it in this unit to delete it")
+        self.claim()
+        self.map.remove(entry)
+
+    def writes(self) -> None:
+        """A set-based statement is about to run here."""
+        self.claim()
+
+    def evict(self, model: type[Model]) -> None:
+        """A set-based statement has run: rows of `model` are read again before they count."""
+        self.map.evict(model)
+
+    async def finish(self) -> None:
+        """The call is done; the unit goes on."""
+
+    # What the unit calls.
+
+    def open(self) -> Execution:
+        """The execution of this transaction, made at the first call."""
+        if self.execution is None:
+            options = self._unit.options
+            self.execution = self.backend.execution(
+                read_only=not self.tracking, isolation=options.isolation, timeout=options.timeout
+            )
+        return self.execution
+
+    def claim(self) -> None:
+        """Ask the unit before the first write of a transaction."""
+        if not self.written:
+            self._unit.claim_write(self.backend)
+            self.written = True
+
+    async def flush(self, models: frozenset[type[Model]] | None = None) -> None:
+        """Store what changed, of the roots of `models` or of all; an error of the store aborts the unit."""
+        changes = collect(self.map, models)
+        if not changes:
+            return
+        self.claim()
+        operations = [change.operation for change in changes]
+        try:
+            await self.backend.write(self.open(), operations)
+        except BaseException as error:
+            self._refused(error)
+            raise
+        settle(self.map, changes)
+        self.operations += operations
+
+    def pending(self) -> list[Operation]:
+        """What the next flush would store."""
+        return [change.operation for change in collect(self.map)]
+
+    async def commit(self) -> None:
+        """Make the transaction durable, if one was opened."""
+        if self.execution is not None:
+            try:
+                await self.execution.commit()
+            except BaseException as error:
+                self._refused(error)
+                raise
+
+    async def rollback(self) -> None:
+        """Undo the transaction, give the connection back, and let go of all objects.
+
+        A store that fails at it has closed the transaction anyway: that is logged.
+        """
+        execution = self.execution
+        self.map.clear()
+        self.turn()
+        self.written = False
+        if execution is None:
+            return
+        try:
+            await execution.close()
+        except asyncio.CancelledError:
+            await uninterrupted(execution.close())
+            raise
+        except Exception:
+            log.exception("A rollback on the backend %r failed", self.backend.name)
+
+    def turn(self) -> None:
+        """A transaction ended: the next one knows nothing of what it stored or missed."""
+        self.execution = None
+        self.map.turn()
+        self.sought.clear()
+        self.operations = []
+
+    def _refused(self, error: BaseException) -> None:
+        """Abort the unit by `error`, or by the conflict that it means here, which is raised in its place."""
+        conflict = self.sought.judge(error) if isinstance(error, AlreadyExists) else None
+        self._unit.abort("the store refused what it was to store", conflict or error)
+        if conflict is not None:
+            raise conflict from error
+
+
+async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work` to its end, however often the task is cancelled meanwhile: a connection must go back."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            continue

@@ -1,0 +1,248 @@
+"""A shop in every store, and a store that can be watched and broken.
+
+`backends` gives a test each kind of store in turn. `probe` stands between the repositories and such a store: it counts
+what units ask of it, keeps what they send, and fails at the call that a test names.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wintry.models import Array, Field, Model, RequiredId
+from wintry.repository import Backends, Repository, query
+from wintry.repository.backend import Operation
+from wintry.uow import UnitOfWork
+
+
+class Line(Model):
+    qty: int
+    orderid: str = RequiredId()
+
+
+class Batch(Model):
+    quantity: int
+    reference: str = RequiredId(unique=True)
+    lines: list[Line] = Array()
+    eta: date | None = None
+
+    @property
+    def available(self) -> int:
+        return self.quantity - sum(line.qty for line in self.lines)
+
+
+class Product(Model):
+    sku: str = RequiredId()
+    name: str = ""
+    batches: list[Batch] = Array()
+
+    def allocate(self, line: Line) -> str | None:
+        for batch in self.batches:
+            if batch.available >= line.qty:
+                batch.lines.append(line)
+                return batch.reference
+        return None
+
+
+class Customer(Model):
+    id: str = RequiredId()
+    email: str = Field(unique=True, default="")
+    sku: str = ""
+
+
+class Products(Repository[Product, str], entity=Product):
+    @query
+    async def get_by_sku(self, *, sku: str) -> Product | None: ...
+
+    @query
+    async def get_by_batches__reference(self, *, batches__reference: str) -> Product | None: ...
+
+    @query
+    async def find_by_name(self, *, name: str) -> list[Product]: ...
+
+    @query
+    async def find_by_name_order_by_sku_desc(self, *, name: str) -> list[Product]: ...
+
+    @query
+    async def count_by_name(self, *, name: str) -> int: ...
+
+    @query
+    async def delete_by_name(self, *, name: str) -> int: ...
+
+
+class Customers(Repository[Customer, str], entity=Customer):
+    @query
+    async def get_by_email(self, *, email: str) -> Customer | None: ...
+
+    @query
+    async def find_by_sku(self, *, sku: str) -> list[Customer]: ...
+
+
+class Elsewhere(Repository[Customer, str], entity=Customer, for_backend="other"):
+    """Customers in another store."""
+
+
+class Shop(UnitOfWork):
+    products: Products
+    customers: Customers
+
+
+@dataclass
+class World:
+    """What a test needs by name: classes, and repositories over one `Backends`."""
+
+    backends: Any
+    Line = Line
+    Batch = Batch
+    Product = Product
+    Customer = Customer
+    Products = Products
+    Customers = Customers
+    Elsewhere = Elsewhere
+    Shop = Shop
+
+    def __post_init__(self) -> None:
+        self.products = Products(self.backends)
+        self.customers = Customers(self.backends)
+        self.uow = Shop(products=self.products, customers=self.customers)
+
+    async def stock(self, sku: str = "TABLE", quantity: int = 10) -> Product:
+        """Store a product with one batch."""
+        product = Product(sku=sku, batches=[Batch(reference=f"{sku}-1", quantity=quantity)])
+        return await self.products.create(entity=product)
+
+
+class Broken(Exception):
+    """What a probe fails with."""
+
+
+class Watched:
+    """An execution that passes its commit by the probe."""
+
+    def __init__(self, probe: "Probe", execution: Any) -> None:
+        self.probe = probe
+        self.real = execution
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    async def commit(self) -> None:
+        self.probe.step("commit")
+        await self.real.commit()
+        self.probe.open -= 1
+
+    async def rollback(self) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self.real.close()
+        self.probe.open -= 1
+
+
+class WatchedQuery:
+    def __init__(self, probe: "Probe", compiled: Any) -> None:
+        self.probe = probe
+        self.compiled = compiled
+
+    async def run(self, execution: Watched, values: tuple[Any, ...]) -> Any:
+        self.probe.step("query")
+        return await self.compiled.run(execution.real, values)
+
+
+class Probe:
+    """A backend that keeps what is asked of the one behind it; `fail_at` is the number of the call that fails."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.steps: list[str] = []
+        self.sent: list[Sequence[Operation]] = []
+        self.open = 0
+        self.fail_at: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def step(self, name: str) -> None:
+        self.steps.append(name)
+        if len(self.steps) == self.fail_at:
+            raise Broken(f"call {self.fail_at}, {name}")
+
+    def compile(self, plan: Any) -> WatchedQuery:
+        return WatchedQuery(self, self.backend.compile(plan))
+
+    def execution(self, **options: Any) -> Watched:
+        self.open += 1
+        return Watched(self, self.backend.execution(**options))
+
+    async def load(self, execution: Watched, model: Any, ids: Any) -> Any:
+        self.step("load")
+        return await self.backend.load(execution.real, model, ids)
+
+    async def write(self, execution: Watched, operations: Sequence[Operation]) -> None:
+        self.step("write")
+        self.sent.append(tuple(operations))
+        await self.backend.write(execution.real, operations)
+
+
+class Probed:
+    """`Backends` whose default backend is a probe."""
+
+    def __init__(self, backends: Any) -> None:
+        self.backends = backends
+        self.probe = Probe(backends["default"])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backends, name)
+
+    def bind(self, model: Any, backend_name: str, asker: str) -> Any:
+        self.backends.bind(model, backend_name, asker)
+        return self.probe
+
+    async def ready(self, probe: Probe) -> None:
+        await self.backends.ready(probe.backend)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store of each kind."""
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'shop.db'}"
+
+
+@pytest.fixture
+async def backends(url: str) -> AsyncIterator[Any]:
+    async with Backends(default=url) as backends:
+        yield backends
+
+
+@pytest.fixture
+def world(backends: Any) -> World:
+    return World(backends)
+
+
+@pytest.fixture
+def opened() -> Any:
+    """A world over a URL, or over several by name."""
+
+    @asynccontextmanager
+    async def open_world(**urls: str) -> AsyncIterator[World]:
+        async with Backends(**urls) as backends:
+            yield World(backends)
+
+    return open_world
+
+
+@pytest.fixture
+def probed(backends: Any) -> Iterator[World]:
+    """A world whose repositories talk to the store through `world.backends.probe`; no transaction may stay open."""
+    world = World(Probed(backends))
+    yield world
+    assert world.backends.probe.open == 0
