@@ -93,6 +93,10 @@ async def test_without_a_container_it_says_so(container: Container) -> None:
         await job(1)
     with pytest.raises(NoContainer):
         plain()
+    async with container:
+        plain()
+    with pytest.raises(NoContainer):
+        plain()
 
 
 @pytest.mark.contract("IOC-064")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +79,14 @@ async def test_marked_definitions_are_registered_once_and_where_they_are_defined
         assert container.subclasses(services.Service) == [services.Service]
 
 
+@pytest.mark.contract("IOC-052")
+def test_a_definition_of_a_module_that_was_not_loaded_is_not_registered(package: Package) -> None:
+    marked = "from wintry.ioc import provider\n@provider\nclass Left: ..."
+    library = package({"left": marked})
+    name = package({"left": marked, "uses": f"from {library}.left import Left as Other\nfrom .left import Left"})
+    assert Container.scan(name, exclude=("left",)).subclasses(object) == []
+
+
 @pytest.mark.contract("IOC-053")
 def test_an_import_error_is_raised_with_the_modules_name_after_all_others(package: Package) -> None:
     name = package({"a": "import nowhere_at_all", "b": "x = 1", "c": "raise ValueError('why')"})
@@ -124,7 +133,9 @@ def test_faults_of_definitions_of_all_libraries_stand_in_the_report(package: Pac
 
 
 @pytest.mark.contract("IOC-055")
-async def test_the_module_that_is_being_imported_is_collected_later(package: Package) -> None:
+async def test_the_module_that_is_being_imported_is_collected_later(
+    package: Package, caplog: pytest.LogCaptureFixture
+) -> None:
     name = package(
         {
             "app": """
@@ -139,7 +150,9 @@ async def test_the_module_that_is_being_imported_is_collected_later(package: Pac
             "early": "from wintry.ioc import provider\n@provider\nclass Early: ...",
         }
     )
-    app: Any = __import__(f"{name}.app").app
+    with caplog.at_level(logging.INFO, "wintry"):
+        app: Any = importlib.import_module(f"{name}.app")
+    assert [each.getMessage() for each in caplog.records] == [f"Loading module {name}.early"]
     app.container.collect()
     async with app.container:
         assert isinstance(app.container.get(app.Late), app.Late)

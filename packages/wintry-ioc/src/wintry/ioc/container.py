@@ -129,20 +129,19 @@ class Container:
         """
         self._unstarted("register")
         made = key if factory is None else factory
-        self._add([key_of(key, name)], self._recipe(made, kind_of(made), lifetime, origin))
+        self._add([key_of(key, name)], self._recipe(made, kind_of(made), origin, automatic=lifetime is None), lifetime)
 
     def register_value(
         self, key: Any, value: object, *, name: str | None = None, origin: Origin = "application"
     ) -> None:
         """Provide `key` by an object that exists: a singleton that the container does not finish."""
         self._unstarted("register")
-        recipe = self._recipe(value, Kind.VALUE, "singleton", origin, place=dotted(key))
-        self._add([key_of(key, name)], recipe)
+        self._add([key_of(key, name)], self._recipe(value, Kind.VALUE, origin, dotted(key)), "singleton")
 
     def register_context(self, key: Any) -> None:
         """Announce that scopes will be given a `key` by `scope.provide`; what needs it is scoped."""
         self._unstarted("register")
-        self._add([key_of(key)], self._recipe(key, Kind.CONTEXT, "scoped", "application", place=dotted(key)))
+        self._add([key_of(key)], self._recipe(key, Kind.CONTEXT, "application", dotted(key)), "scoped")
 
     def subclasses(self, base: type[T]) -> list[type[T]]:
         """The provided classes that derive from `base`, in order; `scope.get` takes each."""
@@ -270,15 +269,16 @@ class Container:
     # ---- inside
 
     def _recipe(
-        self, factory: Any, kind: Kind, lifetime: Lifetime | None, origin: Origin, place: str | None = None
+        self, factory: Any, kind: Kind, origin: Origin, place: str | None = None, *, automatic: bool = False
     ) -> Recipe:
-        recipe = Recipe(factory, kind, lifetime, self._registry.next_index(), origin=origin, place=place)
+        index = self._registry.next_index()
+        recipe = Recipe(factory, kind, index, automatic=automatic, origin=origin, place=place)
         self._recipes[recipe.index] = recipe
         return recipe
 
-    def _add(self, keys: Sequence[Any], recipe: Recipe) -> None:
+    def _add(self, keys: Sequence[Any], recipe: Recipe, lifetime: Lifetime | None) -> None:
         for key in keys:
-            self._registry.add(key, recipe)
+            self._registry.add(key, recipe, lifetime or "scoped")
 
     def _register_marked(self, value: Any, mark: Mark) -> None:
         if isinstance(value, type):
@@ -289,7 +289,8 @@ class Container:
             except Exception as error:  # noqa: BLE001 - an annotation is an expression, and may raise anything
                 self._faults.append(Fault(dotted(value), f"its return annotation cannot be resolved: {error}"))
                 return
-        self._add(keys, self._recipe(value, kind_of(value), mark.lifetime, "application"))
+        recipe = self._recipe(value, kind_of(value), "application", automatic=mark.lifetime is None)
+        self._add(keys, recipe, mark.lifetime)
 
     def _target(self, key: Any) -> Recipe | None:
         """The recipe behind a key that only this container can make up: an injected function, a list of all."""
@@ -309,7 +310,7 @@ class Container:
             else:
                 wanted = dependency(Hint("items", key, place, {}))
                 asked, faults, factory = ((wanted,) if isinstance(wanted, Dependency) else ()), [], _listed
-            found = Recipe(factory, Kind.CALL, "transient", self._registry.next_index(), place=place, asked=asked)
+            found = Recipe(factory, Kind.CALL, self._registry.next_index(), place=place, asked=asked)
             found.faults = faults
             found.synchronous = isinstance(key, Injection) and not key.is_async
             self._recipes[found.index] = self._roots[key] = found
@@ -417,7 +418,7 @@ class Override:
 
     def _value(self, key: Any) -> Recipe:
         place = f"{dotted(key)} (override)"
-        return self._container._recipe(self._values[key], Kind.VALUE, "singleton", "application", place)
+        return self._container._recipe(self._values[key], Kind.VALUE, "application", place)
 
     def _restore(self) -> Program | None:
         """Put back what was there. The replaced program, to be finished; None if there was none."""

@@ -45,11 +45,13 @@ class Edge:
 class Node:
     """A recipe in one graph: the key it was first found under, its edges, its settled lifetime.
 
-    `cause` is the path to what makes an automatic lifetime scoped.
+    `stated` is the lifetime that it was registered with, None for an automatic one; `cause` the path to what makes an
+    automatic one scoped.
     """
 
     recipe: Recipe
     key: Any
+    stated: Lifetime | None
     edges: list[Edge] = field(default_factory=list)
     lifetime: Lifetime = "singleton"
     cause: Path = ()
@@ -70,12 +72,12 @@ class Graph:
         self._replaced = replaced
         self._consumers: dict[Recipe, Node] = {}  # the first node that asks for a recipe
         for key in registry:
-            for recipe in self._candidates(key, every=True):
-                self._node(recipe, key)
+            for recipe, stated in registry.entries(key) if key not in replaced else ():
+                self._node(recipe, key, stated)
         for key, recipe in replaced.items():
-            self._node(recipe, key)
+            self._node(recipe, key, "singleton")
         for recipe in roots:
-            self._node(recipe, recipe.place)
+            self._node(recipe, recipe.place, "transient")
         self._link(list(self.nodes.values()))
         self._settle(list(self.nodes.values()))
 
@@ -86,7 +88,7 @@ class Graph:
         """
         found = self.nodes.get(recipe)
         if found is None:
-            found = self._node(recipe, recipe.place)
+            found = self._node(recipe, recipe.place, "transient")
             self._link([found])
             self._settle([found])
         return found
@@ -115,10 +117,10 @@ class Graph:
 
     # ---- nodes and edges
 
-    def _node(self, recipe: Recipe, key: Any) -> Node:
+    def _node(self, recipe: Recipe, key: Any, stated: Lifetime) -> Node:
         found = self.nodes.get(recipe)
         if found is None:
-            found = self.nodes[recipe] = Node(recipe, key)
+            found = self.nodes[recipe] = Node(recipe, key, None if recipe.automatic else stated)
         return found
 
     def _candidates(self, key: Any, *, every: bool = False) -> list[Recipe]:
@@ -164,14 +166,14 @@ class Graph:
 
     def _settle(self, nodes: list[Node]) -> None:
         for node in nodes:
-            node.lifetime = _stated(node) or "scoped"
+            node.lifetime = node.stated or "scoped"
         self.faults.extend(self._cycles(nodes))
         reached: dict[Node, Path] = {}
         for node in nodes:
             _reach(node, reached, set())
         for node in nodes:
             path = reached[node]
-            if _stated(node) is None:
+            if node.stated is None:
                 node.lifetime, node.cause = ("scoped", path) if path else ("singleton", ())
             elif node.lifetime == "singleton" and path:
                 self.faults.append(self._captive(node, path))
@@ -282,14 +284,6 @@ def _steps(node: Node) -> Iterator[tuple[Edge, Node]]:
     return ((edge, target) for edge in node.edges for target in edge.targets)
 
 
-def _stated(node: Node) -> Lifetime | None:
-    if node.recipe.kind is Kind.VALUE:
-        return "singleton"
-    if node.recipe.kind is Kind.CONTEXT:
-        return "scoped"
-    return node.recipe.lifetime
-
-
 def _reach(node: Node, reached: dict[Node, Path], running: set[Node]) -> Path:
     """The path from a node to the nearest scoped thing that it would hold; empty if there is none."""
     if node in reached:
@@ -299,9 +293,9 @@ def _reach(node: Node, reached: dict[Node, Path], running: set[Node]) -> Path:
     running.add(node)
     best: Path = ()
     for edge, target in _steps(node):
-        if _stated(target) == "scoped":
+        if target.stated == "scoped":
             path: Path = ((edge, target),)
-        elif _stated(target) == "singleton":
+        elif target.stated == "singleton":
             continue
         else:
             below = _reach(target, reached, running)
@@ -339,7 +333,7 @@ def _unawaited(node: Node, way: Path) -> Fault:
 def _drawn(steps: Sequence[tuple[Edge | None, Node]]) -> list[str]:
     lines: list[str] = []
     for depth, (edge, node) in enumerate(steps):
-        state = "context value" if node.recipe.kind is Kind.CONTEXT else _stated(node)
+        state = "context value" if node.recipe.kind is Kind.CONTEXT else node.stated
         life = "" if state is None else f" ({state})"
         if edge is None:
             lines.append(f"{node.name}{life}")

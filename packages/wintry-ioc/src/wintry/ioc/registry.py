@@ -40,28 +40,28 @@ class Kind(Enum):
 
 
 class Recipe:
-    """How one thing is made: the factory, its kind, the stated lifetime (None: automatic), the place in messages.
+    """How one thing is made: the factory, its kind, whether its lifetime is automatic, the place in messages.
 
     `index` is its order among the recipes of one container, and its slot in a scope; `synchronous`, that whoever asks
     for it cannot await.
     """
 
-    __slots__ = ("_asked", "factory", "faults", "index", "kind", "lifetime", "origin", "place", "synchronous")
+    __slots__ = ("_asked", "automatic", "factory", "faults", "index", "kind", "origin", "place", "synchronous")
 
     def __init__(
         self,
         factory: Any,
         kind: Kind,
-        lifetime: Lifetime | None,
         index: int,
         *,
+        automatic: bool = False,
         origin: Origin = "application",
         place: str | None = None,
         asked: tuple[Dependency, ...] | None = None,
     ) -> None:
         self.factory = factory
         self.kind = kind
-        self.lifetime: Lifetime | None = lifetime
+        self.automatic = automatic
         self.index = index
         self.origin = origin
         self.place = dotted(factory) if place is None else place
@@ -117,24 +117,28 @@ class Registry:
         self._count += 1
         return self._count
 
-    def add(self, key: Any, recipe: Recipe) -> None:
+    def add(self, key: Any, recipe: Recipe, lifetime: Lifetime) -> None:
         """Register a recipe under a key; several under one key are kept in order."""
         if key not in self._keys:
             self._keys[key] = None
             if get_origin(key) is Annotated:
                 self._named.setdefault(get_args(key)[0], []).append(key)
-        if recipe.lifetime == "singleton" or recipe.kind is Kind.VALUE:
+        if lifetime == "singleton":
             self._store.register(key, recipe, scope=punq.Scope.singleton)
         else:
-            self._store.register(key, recipe, cache=recipe.lifetime != "transient")
+            self._store.register(key, recipe, cache=lifetime == "scoped")
+
+    def entries(self, key: Any) -> list[tuple[Recipe, Lifetime]]:
+        """The recipes of a key in order, each with its lifetime; none if nothing provides it."""
+        if key not in self._keys:
+            return []
+        records = self._store.registrations.build_context(key).all_registrations(key)
+        entries: list[tuple[Any, Lifetime]] = [(record.builder, _lifetime(record)) for record in records]
+        return entries
 
     def recipes(self, key: Any) -> list[Recipe]:
         """The recipes of a key in order; none if nothing provides it."""
-        if key not in self._keys:
-            return []
-        context = self._store.registrations.build_context(key)
-        builders: list[Any] = [registration.builder for registration in context.all_registrations(key)]
-        return builders
+        return [recipe for recipe, _ in self.entries(key)]
 
     def family(self, key: Any) -> list[Any]:
         """The keys that provide a type: itself, and those that carry a name."""
@@ -145,3 +149,10 @@ class Registry:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(tuple(self._keys))
+
+
+def _lifetime(record: Any) -> Lifetime:
+    """The lifetime that a record of punq stands for."""
+    if record.scope is punq.Scope.singleton:
+        return "singleton"
+    return "scoped" if record.cache else "transient"
