@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError
 
 from wintry.models import pydantic
-from wintry.models.errors import InvalidValue
+from wintry.models.errors import DuplicateChild, InvalidValue, SharedChild
 from wintry.models.source import Source, variable
-from wintry.models.tracking import Key
+from wintry.models.tracking.changes import Key, Place, item_name, path_of
 
 if TYPE_CHECKING:
     from wintry.models.info import FieldInfo, ModelInfo
-
-Path = tuple[str | Key | int, ...]
 
 _UNKNOWN_FORM = {"dataclass_type", "dataclass_exact_type"}  # pydantic's words for: neither a mapping nor an instance
 
@@ -149,40 +147,47 @@ _ACCEPTS = {
 """A cheap test that most good values pass; what fails it is looked at by `refuse`."""
 
 
-def make_check(info: ModelInfo) -> Callable[[Any, str, Path], None]:
-    """Generate `check(object, name, path)`, which raises `InvalidValue` for what no store could keep."""
+def make_check(info: ModelInfo) -> Callable[[Any, str, Place], None]:
+    """Generate `check(object, root, at)`, which raises `InvalidValue` for what no store could keep."""
     source = Source(f"check of {info.place}")
     for value, name in ((date, "date"), (datetime, "datetime"), (UTC, "utc"), (refuse, "refuse")):
         source.bind(value, name)
-    obj, root, path = (source.fresh(name) for name in (variable(info.name), "root", "path"))
+    obj, root, at = (source.fresh(name) for name in (variable(info.name), "root", "at"))
     cls = source.bind(info.cls, info.name)
-    with source.block(f"def check({obj}, {root}, {path}):"):
+    with source.block(f"def check({obj}, {root}, {at}):"):
         with source.block(f"if type({obj}) is not {cls}:"):
-            source.line(f"refuse({obj}, {cls}, {root}, {path})")
+            source.line(f"refuse({obj}, {cls}, {root}, {at})")
         for field in info.fields:
-            _emit_field_check(source, field, obj, root, path)
-        source.line("return")
+            _emit_field_check(source, field, obj, root, at)
+        source.line(f"return {obj}")
     return source.compiled("check")[0]
 
 
-def _emit_field_check(source: Source, field: FieldInfo, obj: str, root: str, path: str) -> None:
-    value, here = source.fresh(field.name), f"{path} + ({field.name!r},)"
+def _emit_field_check(source: Source, field: FieldInfo, obj: str, root: str, at: str) -> None:
+    value, here = source.fresh(field.name), f"({at}, {field.name!r})"
     with source.block("try:"):
         source.line(f"{value} = {obj}.{field.name}")
     with source.block("except AttributeError:"):
         source.line(f"{source.bind(_refuse_missing, 'refuse_missing')}({root}, {here})")
     with source.block(f"if {value} is not None:") if field.optional else nullcontext():
-        if not field.is_array:
+        if field.is_array:
+            _emit_list_check(source, field, value, root, at)
+        else:
             _emit_item_check(source, field, value, root, here)
-            return
-        with source.block(f"if type({value}) is not list:"):
-            source.line(f"refuse({value}, list, {root}, {here})")
-        number, item = source.fresh("number"), source.fresh("item")
-        with source.block(f"for {number}, {item} in enumerate({value}):"):
-            part = number
-            if field.model is not None and field.model.__wintry_info__.is_entity:
-                part = f"{source.bind(key_of, 'key_of')}({item}, {number})"
-            _emit_item_check(source, field, item, root, f"{path} + ({field.name!r}, {part})")
+
+
+def _emit_list_check(source: Source, field: FieldInfo, value: str, root: str, at: str) -> None:
+    number, item = source.fresh("number"), source.fresh("item")
+    with source.block(f"if type({value}) is not list:"):
+        source.line(f"refuse({value}, list, {root}, ({at}, {field.name!r}))")
+    with source.block(f"for {number}, {item} in enumerate({value}):"):
+        named = f"({number}, {item}), {source.bind(item_name, 'item_name')}"
+        _emit_item_check(source, field, item, root, f"({at}, {field.name!r}, {named})")
+    if field.model is not None and field.model.__wintry_info__.is_entity:
+        id_of = source.bind(field.model.__wintry_info__.id_of, f"id_of_{variable(field.model.__name__)}")
+        with source.block(f"if len(set(map({id_of}, {value}))) != len({value}):"):
+            twins = source.bind(_refuse_twins, "refuse_twins")
+            source.line(f"{twins}({value}, {id_of}, {root}, ({at}, {field.name!r}))")
 
 
 def _emit_item_check(source: Source, field: FieldInfo, item: str, root: str, here: str) -> None:
@@ -194,47 +199,37 @@ def _emit_item_check(source: Source, field: FieldInfo, item: str, root: str, her
             source.line(f"refuse({item}, {source.bind(field.leaf, field.leaf.__name__)}, {root}, {here})")
 
 
-def check_field(field: FieldInfo, value: object, root: str, path: Path) -> None:
-    """The check of one field's value, `path` ending in its name. Raises `InvalidValue`."""
+def check_field(field: FieldInfo, value: object, root: str, at: Place) -> None:
+    """The check of one field's value, which stands at `at`. Raises `InvalidValue`."""
     if value is None and field.optional:
         return
     if not field.is_array:
-        check_item(field, value, root, path)
+        check_item(field, value, root, at)
         return
-    if type(value) is not list:
-        refuse(value, list, root, path)
+    if not isinstance(value, list):
+        refuse(value, list, root, at)
         return
+    *around, name = path_of(at)
     for number, item in enumerate(value):
-        check_item(field, item, root, (*path, key_of(item, number)))
+        check_item(field, item, root, ((*around,), name, (number, item), item_name))
 
 
-def check_item(field: FieldInfo, item: object, root: str, path: Path) -> None:
+def check_item(field: FieldInfo, item: object, root: str, at: Place) -> None:
     """The check of a single value of a field, or of one item of its list. Raises `InvalidValue`."""
     if field.model is not None:
-        field.model.__wintry_info__.check_at(item, root, path)
+        field.model.__wintry_info__.check_at(item, root, at)
     elif field.leaf is not None:
-        refuse(item, field.leaf, root, path)
+        refuse(item, field.leaf, root, at)
 
 
-def key_of(item: object, number: int) -> Key | int:
-    """How a path names an item of a list: an entity by its id, anything else by its position."""
-    info: ModelInfo | None = getattr(type(item), "__wintry_info__", None)
-    if info is None or not info.is_entity:
-        return number
-    try:
-        return Key(info.id_of(item))
-    except AttributeError:  # an object without its id: the check says so
-        return number
-
-
-def refuse(value: object, expected: type, root: str, path: Path) -> None:
+def refuse(value: object, expected: type, root: str, at: Place) -> None:
     """Raise `InvalidValue` unless the value is good after all: generated code asks only what is cheap."""
     if type(value) is not expected:
         got = "None" if value is None else type(value).__qualname__
-        raise InvalidValue(root, path, f"expected {expected.__qualname__}, got {got}")
+        raise InvalidValue(root, path_of(at), f"expected {expected.__qualname__}, got {got}")
     reason = _out_of_range(value)
     if reason is not None:
-        raise InvalidValue(root, path, reason)
+        raise InvalidValue(root, path_of(at), reason)
 
 
 def _out_of_range(value: object) -> str | None:
@@ -258,5 +253,14 @@ def _out_of_range(value: object) -> str | None:
     return None
 
 
-def _refuse_missing(root: str, path: Path) -> None:
-    raise InvalidValue(root, path, "the attribute is missing")
+def _refuse_twins(items: list[Any], id_of: Callable[[Any], Any], root: str, at: Place) -> None:
+    ids = [id_of(item) for item in items]
+    twin = next(number for number, key in enumerate(ids) if key in ids[:number])
+    path = (*path_of(at), Key(ids[twin]))
+    if any(items[twin] is item for item in items[:twin]):
+        raise SharedChild(root, path, "the same object stands in another place too; put in a copy")
+    raise DuplicateChild(root, path, "two children of one id")
+
+
+def _refuse_missing(root: str, at: Place) -> None:
+    raise InvalidValue(root, path_of(at), "the attribute is missing")

@@ -168,23 +168,23 @@ class ModelInfo:
         check_at = self.check_at
 
         def check(obj: Any) -> None:
-            check_at(obj, self.name, ())
-            tracking.check_ownership(obj)
+            check_at(obj, self.name, None)
+            self.tracker.check_shared(obj, self.tracker.flatten(obj, []))
 
         return check
 
     @cached_property
-    def check_at(self) -> Callable[[Any, str, codec.Path], None]:
-        """`check_at(object, root, path)`: the part of `check` that looks at values, for an object at `path` of `root`."""
+    def check_at(self) -> Callable[[Any, str, tracking.Place], None]:
+        """`check_at(object, root, at)`: the part of `check` that looks at values, for an object within `root`."""
         return codec.make_check(self)
 
-    def check_field(self, field: FieldInfo, value: object, root: str, path: codec.Path) -> None:
+    def check_field(self, field: FieldInfo, value: object, root: str, at: tracking.Place) -> None:
         """`check_at` for the value of one field. Raises `InvalidValue`."""
-        codec.check_field(field, value, root, path)
+        codec.check_field(field, value, root, at)
 
-    def check_item(self, field: FieldInfo, item: object, root: str, index: int, path: codec.Path) -> None:
-        """`check_at` for one item of the list at `path`. Raises `InvalidValue`."""
-        codec.check_item(field, item, root, (*path, codec.key_of(item, index)))
+    def check_item(self, field: FieldInfo, item: object, root: str, at: tracking.Place) -> None:
+        """`check_at` for one item of a field's list. Raises `InvalidValue`."""
+        codec.check_item(field, item, root, at)
 
     @cached_property
     def codec(self) -> codec.Codec:

@@ -161,11 +161,11 @@ def _add_equality(cls: type[Model], own: ModelInfo) -> None:
         with source.block("if self is other:"):
             source.line("return True")
         with source.block(f"if {peer}:"):
-            source.line(f"return {_tuple('self', names)} == {_tuple('other', names)}")
+            source.line(f"return {_key('self', names)} == {_key('other', names)}")
         source.line("return NotImplemented")
     with source.block("def __hash__(self):"):
         seed = cls.__name__ if own.is_entity else "self.__class__"
-        source.line(f"return hash(({seed}, {_tuple('self', names)}))")
+        source.line(f"return hash(({seed}, {_key('self', names)}))")
     equal, hashed = source.compiled("__eq__", "__hash__")
     _adopt(cls, equal)
     if own.is_entity or own.frozen:
@@ -175,8 +175,9 @@ def _add_equality(cls: type[Model], own: ModelInfo) -> None:
         cls.__hash__ = None  # type: ignore[assignment]  # what Python does for a class that defines only __eq__
 
 
-def _tuple(obj: str, names: tuple[str, ...]) -> str:
-    return f"({''.join(f'{obj}.{name}, ' for name in names)})"
+def _key(obj: str, names: tuple[str, ...]) -> str:
+    values = [f"{obj}.{name}" for name in names]
+    return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
 
 def _adopt(cls: type[Model], function: Callable[..., Any]) -> None:

@@ -32,6 +32,34 @@ class Key:
 
 
 Path: TypeAlias = tuple[str | Key | int, ...]
+Place: TypeAlias = tuple[Any, ...] | None
+"""A path under way, linked so that it costs little until it is needed: `(place around it, field)`, or `(place around it,
+field, x, function)` for the item of a list, which `function(x)` names; `(path,)` and None end it."""
+
+
+def path_of(at: Place) -> Path:
+    """The path that a place stands for."""
+    parts: list[str | Key | int] = []
+    while at is not None:
+        if len(at) == 1:
+            return (*at[0], *reversed(parts))
+        if len(at) == 4:
+            parts.append(at[3](at[2]))
+        parts.append(at[1])
+        at = at[0]
+    return tuple(reversed(parts))
+
+
+def item_name(place: tuple[int, object]) -> Key | int:
+    """How a path names an item of a list: an entity by its id, anything else by its position."""
+    number, item = place
+    info: ModelInfo | None = getattr(type(item), "__wintry_info__", None)
+    if info is None or not info.is_entity:
+        return number
+    try:
+        return Key(info.id_of(item))
+    except AttributeError:  # an object without its id: the check says so
+        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +159,9 @@ class ChangeSet:
         for operation in self.operations:
             match operation:
                 case Set(path, value) | Replace(path, value):
-                    info.check_field(_field(info, path), value, root, path)
+                    info.check_field(_field(info, path), value, root, (path,))
                 case Insert(path, index, item):
-                    info.check_item(_field(info, path), item, root, index, path)
+                    info.check_item(_field(info, path), item, root, ((path[:-1],), path[-1], (index, item), item_name))
 
     def to_json(self) -> str:
         """A JSON array of one object an operation: `op`, `path` (a child's id as `{"id": …}`) and what it carries."""

@@ -4,10 +4,8 @@
 its form back and `changes`, generated for each class, compares old and new field by field: a leaf counts as changed
 unless `same_leaf`. Children are matched by id. Those that stay keep their order as far as possible: the longest run that
 is still in order stays put, the others move. Value items have no identity: they are matched by position while only the
-end of the list or the inside of its items has changed; otherwise the array is replaced.
-
-A place is a linked tuple, `(place around it, field)` or `(place around it, field, id or position, Key or int)`, which
-costs nothing until an operation needs its path.
+end of the list or the inside of its items has changed; otherwise the array is replaced. On the way down a path is a
+linked `Place`.
 """
 
 from __future__ import annotations
@@ -21,14 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from wintry.models.errors import DuplicateChild, IdentityChanged, InvalidValue, SharedChild
 from wintry.models.same import same_leaf
 from wintry.models.source import Source, variable
-from wintry.models.tracking.changes import ChangeSet, Insert, Key, Move, Operation, Path, Remove, Replace, Set
+from wintry.models.tracking.changes import ChangeSet, Insert, Key, Move, Operation, Place, Remove, Replace, Set, path_of
 from wintry.models.tracking.snapshot import Snapshot, layout, make_flatten, make_read
 
 if TYPE_CHECKING:
     from wintry.models.info import ModelInfo
     from wintry.models.model import Model
 
-Place: TypeAlias = "tuple[Any, ...] | None"
 Node: TypeAlias = tuple[Any, ...]  # an object's old state: the object, then its values in the order of layout()
 Stayed: TypeAlias = Sequence[tuple[Node, Any, Place]]
 
@@ -60,16 +57,11 @@ def diff(old: Snapshot | Model, new: Model) -> ChangeSet:
     return tracker.compare(old, new, items)
 
 
-def check_ownership(obj: Model) -> None:
-    """Whether all children can be told apart. Raises `SharedChild` or `DuplicateChild`."""
-    info = _info_of(obj)
-    _Ownership(info.name, {id(obj)}).walk(info, obj, None)
-
-
 def _info_of(obj: Any) -> ModelInfo:
-    info: ModelInfo | None = type(obj).__dict__.get("__wintry_info__")
-    if info is None:
-        raise TypeError(f"{type(obj).__qualname__} is not a Model")
+    try:
+        info: ModelInfo = type(obj).__wintry_info__
+    except AttributeError:
+        raise TypeError(f"{type(obj).__qualname__} is not a Model") from None
     return info
 
 
@@ -121,16 +113,24 @@ class Tracker:
         try:
             return self.flatten(obj, [])
         except (AttributeError, TypeError, RecursionError):
-            check_ownership(obj)  # an object inside itself
+            self.check_ownership(obj)  # an object inside itself
             self.info.check(obj)  # says what is wrong, and where
             raise
 
-    def compare(self, old: Snapshot, new: Any, items: list[Any]) -> ChangeSet:
-        """The changes to `new`, whose present state is `items`."""
+    def check_ownership(self, obj: Any) -> None:
+        """Whether all children can be told apart. Raises `SharedChild` or `DuplicateChild`."""
+        _Ownership(self.info.name, {id(obj)}).walk(self.info, obj, None)
+
+    def check_shared(self, obj: Any, items: list[Any]) -> None:
+        """The same, in less time, for an object whose arrays have been looked at; `items` is its state."""
         owned = self.owned
         children = [item for item in items if type(item) in owned]
         if len(set(map(id, children))) != len(children):
-            check_ownership(new)
+            self.check_ownership(obj)
+
+    def compare(self, old: Snapshot, new: Any, items: list[Any]) -> ChangeSet:
+        """The changes to `new`, whose present state is `items`."""
+        self.check_shared(new, items)
         run = Comparison(self.info.name, old.items)
         following = iter(old.items).__next__
         try:
@@ -227,17 +227,6 @@ class _Ownership:
         self.walk(info, obj, place)
 
 
-def path_of(at: Place) -> Path:
-    """The path that a place stands for."""
-    parts: list[Any] = []
-    while at is not None:
-        if len(at) == 4:
-            parts.append(at[3](at[2]))
-        parts.append(at[1])
-        at = at[0]
-    return tuple(reversed(parts))
-
-
 def make_changes(info: ModelInfo) -> Callable[[Node, Any, Place, Comparison], None]:
     """Generate `changes(old, new, at, run)`, which gives `run` the operations from the node `old` to the object `new`."""
     source = Source(f"diff of {info.place}")
@@ -252,7 +241,7 @@ def make_changes(info: ModelInfo) -> Callable[[Node, Any, Place, Comparison], No
     with source.block(f"def changes({old}, {new}, {at}, {run}):"):
         with source.block(f"if type({new}) is not {cls}:"):
             source.line(f"{run}.other_class({at}, {cls}, {new})")
-        source.line(f"_, {''.join(f'{name}, ' for name in was.values())} = {old}" if was else "pass")
+        source.line(f"{', '.join(['_', *was.values()])} = {old}" if was else "pass")
         for field in info.arrays:
             assert field.model is not None
             nested = field.model.__wintry_info__
