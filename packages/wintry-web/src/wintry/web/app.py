@@ -25,9 +25,9 @@ from wintry.ioc import Container, InjectionError
 from . import discovery, logs
 from .components import Component, Components, installed
 from .controllers import Http, HttpOptions, compile_routes
-from .discovery import Listeners
 from .errors import SettingsError, StartError, WebError, collecting
 from .health import Phase, health_routes
+from .listeners import Listeners, compile_listeners
 from .problems import Problems
 from .settings import WinterSettings
 
@@ -152,10 +152,13 @@ class App(Starlette):
         self.container.register_value(WinterSettings, self.settings)
         if type(self.settings) is not WinterSettings:
             self.container.register_value(type(self.settings), self.settings)
-        found = discovery.listeners(self.container.modules)
-        for listener in found.classes:
-            self.container.register(listener)
-        self.container.register_value(Listeners, found)
+        microservices = discovery.microservices(self.container.modules)
+        for microservice in microservices:
+            self.container.register(microservice)
+        with collecting() as faults:
+            listeners = compile_listeners(microservices, self.settings.transporters)
+        self.container.add_faults(faults)
+        self.container.register_value(Listeners, listeners)
         for component in self.components:
             self.provide(component)
         self.problems.map(self.components.errors)

@@ -5,19 +5,11 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from .errors import StartError
 from .marks import CONTROLLER, MICROSERVICE
-
-
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """The `@microservice` classes of an application, for the component that runs them."""
-
-    classes: tuple[type[Any], ...]
 
 
 def calling_package(depth: int) -> str:
@@ -37,9 +29,9 @@ def controllers(modules: Iterable[ModuleType]) -> list[type[Any]]:
     return marked(modules, CONTROLLER)
 
 
-def listeners(modules: Iterable[ModuleType]) -> Listeners:
+def microservices(modules: Iterable[ModuleType]) -> list[type[Any]]:
     """The `@microservice` classes that the modules define, in order of definition."""
-    return Listeners(tuple(marked(modules, MICROSERVICE)))
+    return marked(modules, MICROSERVICE)
 
 
 def marked(modules: Iterable[ModuleType], attribute: str) -> list[type[Any]]:
