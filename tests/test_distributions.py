@@ -74,7 +74,7 @@ def test_extras_are_the_documented_ones() -> None:
         "wintry-models": [],
         "wintry-repository": ["mongo", "pg", "sql", "sqlite"],
         "wintry-uow": [],
-        "wintry-web": ["docs", "messaging", "nats", "rabbitmq", "redis", "server"],
+        "wintry-web": ["docs", "forms", "messaging", "nats", "rabbitmq", "redis", "server"],
     }
 
 

@@ -33,7 +33,7 @@ class Goal:
 
     def __str__(self) -> str:
         sign, bound = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
-        return f"{sign} {bound:g} × {self.against}"
+        return f"{sign} {bound:.3g} × {self.against}"
 
     def met(self, ratio: float) -> bool:
         return ratio <= self.at_most if self.at_most is not None else ratio >= (self.at_least or 0.0)
