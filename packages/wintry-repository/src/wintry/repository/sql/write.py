@@ -1,0 +1,344 @@
+"""Stores operations on aggregates: from objects and change sets to the fewest statements, in an order that always fits.
+
+A flush gathers rows per statement over all operations and sends them together: the roots first, each deleted or updated
+only at the version that is expected, then what leaves (rows below go with their parent), changes in rows that stay, and
+new rows, parents before children. What a unique value gives up is so free before another row takes it; where rows of one
+table hand unique values to one another, these are parked on values that nothing else can have.
+
+A list mostly grows at its end: then its new rows find their position in the INSERT itself. Only where something is put
+between stored rows, or moves, are the positions of that one list read first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, assert_never
+
+from wintry.models import Model, info, tracking
+from wintry.models.tracking import ChangeSet
+
+from ..backend import Delete, Insert, Operation, Update
+from ..errors import AlreadyExists, ConcurrentModification, StoreError
+from .arrays import ArrayEdit, place
+from .layout import GAP, Children, Embedded, Leaf, Node, Shape, walk
+from .load import decoder
+from .rows import Key, TableWriter
+from .statements import Refused, Row, Step
+
+if TYPE_CHECKING:
+    from .backend import SqlBackend
+    from .session import SqlExecution
+
+
+class AggregateWriter:
+    """The tables of one root, ready to be written."""
+
+    def __init__(self, root: Node, backend: SqlBackend) -> None:
+        self.root = root
+        compiler, encoder = backend.dialect.compiler, backend.dialect.encoder
+        self.tables = {node: TableWriter(node, compiler, encoder) for node in walk(root)}
+        self.top = self.tables[root]
+
+
+class Flush:
+    """One `write`: statements by phase, filled operation by operation."""
+
+    def __init__(self, backend: SqlBackend, execution: SqlExecution) -> None:
+        self._backend = backend
+        self._execution = execution
+        self._guards: dict[tuple[str, int], Step] = {}
+        self._deletes: dict[str, Step] = {}
+        self._updates: dict[str, Step] = {}
+        self._inserts: dict[str, Step] = {}
+        self._sets: dict[TableWriter, dict[Key, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+
+    async def add(self, operation: Operation) -> None:
+        """Add the statements for `operation`. Raises `InvalidValue`, `SharedChild`, `DuplicateChild`."""
+        match operation:
+            case Insert(obj):
+                about = info(type(obj))
+                about.check(obj)
+                self._whole(self._backend.writer(type(obj)), obj)
+            case Update(obj, changes, expected):
+                changes.check()
+                await _Changes(self, self._backend.writer(type(obj)), obj, expected).add(changes)
+            case Delete(model, id, expected):
+                top = self._backend.writer(model).top
+                if expected is None:
+                    self.step(self._deletes, top, top.delete).rows.append(top.key(id))
+                else:
+                    self._guard(top, top.delete_guarded, 0).rows.append((*top.key(id), expected))
+            case _:
+                assert_never(operation)
+
+    def _guard(self, top: TableWriter, text: str, order: int, columns: tuple[str, ...] = ()) -> Step:
+        step = self._guards.get((text, order))
+        if step is None:
+            step = self._guards[text, order] = Step(text, top.node, columns, guarded=True)
+        return step
+
+    @staticmethod
+    def step(phase: dict[str, Step], table: TableWriter, text: str, columns: tuple[str, ...] = ()) -> Step:
+        """The step of a phase for one text."""
+        step = phase.get(text)
+        if step is None:
+            step = phase[text] = Step(text, table.node, columns)
+        return step
+
+    def _whole(self, writer: AggregateWriter, obj: Model) -> None:
+        top = writer.top
+        row = top.row(obj, (), 1)
+        self.step(self._inserts, top, top.insert, top.columns).rows.append(row)
+        self.below(writer, top, obj, top.key_of_row(row))
+
+    def below(self, writer: AggregateWriter, table: TableWriter, obj: Any, key: Key) -> None:
+        """Insert the rows of all arrays of a new `obj`, whose own row has `key`."""
+        for node, reach in table.arrays:
+            if items := reach(obj):
+                self.items(writer, writer.tables[node], items, key)
+
+    def items(self, writer: AggregateWriter, table: TableWriter, items: Sequence[Any], parent_key: Key) -> None:
+        """Insert a whole array and what is below it."""
+        rows = self.step(self._inserts, table, table.insert, table.columns).rows
+        make, position = table.row, 0
+        for item in items:
+            position += GAP
+            row = make(item, parent_key, position)
+            rows.append(row)
+            if table.arrays:
+                self.below(writer, table, item, table.key_of_row(row))
+
+    def one(
+        self, writer: AggregateWriter, table: TableWriter, text: str, item: Any, parent_key: Key, position: int = 0
+    ) -> None:
+        """Insert one item, at `position` or, with the texts `append` and `prepend`, where they put it."""
+        row = table.row(item, parent_key, position)
+        key = table.key_of_row(row)
+        values = row if text == table.insert else (*row[:-1], *parent_key)
+        self.step(self._inserts, table, text, table.columns[:-1]).rows.append(values)
+        self.below(writer, table, item, key)
+
+    def delete(self, table: TableWriter, key: Key) -> None:
+        """Delete the row of `key` and what is below it."""
+        self.step(self._deletes, table, table.delete).rows.append(key)
+
+    def delete_all(self, table: TableWriter, parent_key: Key) -> None:
+        """Delete all rows of a parent."""
+        self.step(self._deletes, table, table.delete_all).rows.append(parent_key)
+
+    def set(self, table: TableWriter, key: Key, columns: dict[str, Any]) -> None:
+        """Change columns of the row of `key`."""
+        self._sets[table][key].update(columns)
+
+    def bump(self, top: TableWriter, key: Key, expected: int, columns: dict[str, Any]) -> None:
+        """Raise the version of a root, with the changes of its own row."""
+        names = (*columns, top.columns[-1])
+        step = self._guard(top, top.update(names, guarded=True), 1, names)
+        step.rows.append((*columns.values(), expected + 1, *key, expected))
+
+    async def positions(self, table: TableWriter, parent_key: Key) -> list[tuple[Row, int]]:
+        """Keys (their own part) and positions of a stored array, in order."""
+        rows = await self._execution.fetch(table.positions, parent_key)
+        return [(row[:-1], row[-1]) for row in rows]
+
+    async def run(self) -> None:
+        """Send everything. Raises `ConcurrentModification`, `AlreadyExists`."""
+        for table, rows in self._sets.items():
+            for key, columns in rows.items():
+                names = tuple(columns)
+                self.step(self._updates, table, table.update(names), names).rows.append((*columns.values(), *key))
+        guards = [self._guards[key] for key in sorted(self._guards, key=lambda key: key[1])]
+        steps = [*guards, *self._deletes.values(), *self._updates.values(), *self._inserts.values()]
+        if not steps:
+            return
+        try:
+            await self._execution.apply(steps)
+        except Refused as refused:
+            error = await self._error(refused)
+            self._execution.abort(error)
+            raise error from refused.cause
+
+    async def _error(self, refused: Refused) -> Exception:
+        step, dialect = refused.step, self._backend.dialect
+        if refused.cause is None:
+            return await self._modified(step, step.rows[refused.place])
+        taken = dialect.taken(refused.cause)
+        if taken is None or not 0 <= refused.place < len(step.rows):
+            return dialect.translate(refused.cause)
+        return _already(step, taken[1], step.rows[refused.place])
+
+    async def _modified(self, step: Step, row: Row) -> Exception:
+        """The error for a root that is not at the version that its guard expects."""
+        top = self._backend.writer(step.node.info.cls).top
+        key, expected = row[-1 - len(step.node.key) : -1], row[-1]
+        found = await self._execution.fetch(top.version, key)
+        return ConcurrentModification(step.node.info.cls, _id(step.node, key), expected, found[0][0] if found else None)
+
+
+class _Changes:
+    """The statements for the change set of one aggregate."""
+
+    def __init__(self, flush: Flush, writer: AggregateWriter, obj: Model, expected: int) -> None:
+        self._flush = flush
+        self._writer = writer
+        self._obj = obj
+        self._expected = expected
+        self._key = writer.top.key(info(type(obj)).id_of(obj))
+        self._root: dict[str, Any] = {}
+        self._edits: dict[tracking.Path, ArrayEdit] = {}
+
+    async def add(self, changes: ChangeSet) -> None:
+        for operation in changes:
+            match operation:
+                case tracking.Set(path, value) | tracking.Replace(path, value):
+                    self._set(path, value)
+                case tracking.Insert(path, index, item):
+                    self._edit(path).inserted[index] = item
+                case tracking.Remove(path, key):
+                    self._remove(path, key)
+                case tracking.Move(path, key, index):
+                    self._edit(path).moved[self._array(path)[0].key(key.id)] = index
+                case _:
+                    assert_never(operation)
+        for path, edit in self._edits.items():
+            await self._rearrange(path, edit)
+        self._flush.bump(self._writer.top, self._key, self._expected, self._root)
+
+    def _edit(self, path: tracking.Path) -> ArrayEdit:
+        return self._edits.setdefault(path, ArrayEdit())
+
+    def _remove(self, path: tracking.Path, key: tracking.Key | int) -> None:
+        if isinstance(key, int):
+            self._edit(path).removed_places.add(key)
+        else:
+            self._edit(path).removed.add(self._array(path)[0].key(key.id))
+
+    def _set(self, path: tracking.Path, value: Any) -> None:
+        table, shape, key = self._row(path[:-1])
+        name = path[-1]
+        assert isinstance(name, str), "a value is set in a field"
+        member = shape.members[name]
+        if isinstance(member, Children):
+            self._renew(member.node, value, key)
+            return
+        columns = dict(table.changed(shape, name, value))
+        if table is self._writer.top:
+            self._root.update(columns)
+        elif columns:
+            self._flush.set(table, key, columns)
+        if isinstance(member, Embedded):
+            self._renew_nested(member.shape, value, key)
+
+    def _renew(self, node: Node, items: Sequence[Any], parent_key: Key) -> None:
+        table = self._writer.tables[node]
+        self._flush.delete_all(table, parent_key)
+        if items:
+            self._flush.items(self._writer, table, items, parent_key)
+
+    def _renew_nested(self, shape: Shape, value: Any, key: Key) -> None:
+        """The arrays of a nested Model that is replaced as a whole."""
+        for name, member in shape.members.items():
+            inner = None if value is None else getattr(value, name)
+            if isinstance(member, Children):
+                self._renew(member.node, inner or (), key)
+            elif isinstance(member, Embedded):
+                self._renew_nested(member.shape, inner, key)
+
+    def _row(self, path: tracking.Path) -> tuple[TableWriter, Shape, Key]:
+        """The table, the shape in it and the key of the row that the object at `path` is stored in."""
+        table, shape, key = self._writer.top, self._writer.root.shape, self._key
+        for part in path:
+            if isinstance(part, str):
+                member = shape.members[part]
+                if isinstance(member, Children):
+                    table = self._writer.tables[member.node]
+                    shape = member.node.shape
+                else:
+                    assert isinstance(member, Embedded), "a path goes through Models"
+                    shape = member.shape
+            else:
+                assert isinstance(part, tracking.Key), "what has no id is replaced as a whole"
+                key = (*key, *table.key(part.id))
+        return table, shape, key
+
+    def _array(self, path: tracking.Path) -> tuple[TableWriter, Key]:
+        """The table of the array at `path`, and its parent's key."""
+        table, _, key = self._row(path)
+        return table, key
+
+    async def _rearrange(self, path: tracking.Path, edit: ArrayEdit) -> None:
+        flush, writer = self._flush, self._writer
+        table, parent_key = self._array(path)
+        needs_positions = table.node.keyed_by_position and bool(table.arrays)
+        edges = None if needs_positions else edit.edges(self._length(path))
+        if edges is not None:
+            for own in edit.removed:
+                flush.delete(table, (*parent_key, *own))
+            front, back = edges
+            for item in reversed(front):
+                flush.one(writer, table, table.prepend, item, parent_key)
+            for item in back:
+                flush.one(writer, table, table.append, item, parent_key)
+            return
+        stored = await flush.positions(table, parent_key)
+        placed, gone = place(stored, edit, afresh=table.node.keyed_by_position)
+        for own in gone:
+            flush.delete(table, (*parent_key, *own))
+        for each in placed:
+            if isinstance(each.item, Model):
+                flush.one(writer, table, table.insert, each.item, parent_key, each.position)
+            elif each.position != each.stored_at:
+                flush.set(table, (*parent_key, *each.item), {table.columns[-1]: each.position})
+
+    def _length(self, path: tracking.Path) -> int:
+        """The length of the new list at `path`."""
+        found: Any = self._obj
+        for part in path:
+            if isinstance(part, str):
+                found = getattr(found, part)
+            elif isinstance(part, tracking.Key):
+                id = part.id
+                found = next(item for item in found if info(type(item)).id_of(item) == id)
+        return len(found)
+
+
+def _id(node: Node, key: Row) -> Any:
+    """The id that an encoded key of a root stands for."""
+    values = tuple(
+        decoder(field.leaf)(value) if field.leaf is not None else value
+        for field, value in zip(node.info.identity, key, strict=True)
+    )
+    return values[0] if len(values) == 1 else values
+
+
+def _already(step: Step, columns: tuple[str, ...], row: Row) -> Exception:
+    """The error for a row whose values in `columns` are taken."""
+    node, values = step.node, dict(zip(step.columns, row, strict=False))
+    root = node
+    while root.parent is not None:
+        root = root.parent
+    if {column.name for column in node.key} == set(columns):
+        own = [column.name for column in node.key[len(node.parent_key) :]]
+    else:
+        own = list(columns)
+    fields: list[str] = []
+    found: list[Any] = []
+    for name, leaf in _leaves(node.shape, node.path):
+        if leaf.column.name in own:
+            fields.append(".".join(name))
+            value = values.get(leaf.column.name)
+            found.append(None if value is None else decoder(leaf.type)(value))
+    if not fields:
+        return StoreError(f"{root.info.name}: {', '.join(columns)} of {node.table.name} must be unique")
+    return AlreadyExists(root.info.cls, ", ".join(fields), found[0] if len(found) == 1 else tuple(found))
+
+
+def _leaves(shape: Shape, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Leaf]]:
+    found: list[tuple[tuple[str, ...], Leaf]] = []
+    for name, member in shape.members.items():
+        if isinstance(member, Leaf):
+            found.append(((*path, name), member))
+        elif isinstance(member, Embedded):
+            found += _leaves(member.shape, (*path, name))
+    return found
