@@ -20,6 +20,9 @@ class Backends: ...
 class Runtime: ...
 
 
+class Special(Runtime): ...
+
+
 class Sender(Protocol):
     channel: str
 
@@ -148,6 +151,47 @@ async def test_a_positional_base_keeps_its_shape() -> None:
     container.register(Audited)
     async with container:
         assert container.get(Audited).backends is backends
+
+
+@pytest.mark.contract("IOC-013")
+async def test_every_kind_of_parameter_of_the_base_keeps_its_meaning() -> None:
+    class Base:
+        def __init__(self, first: Backends, /, second: Queue, third: int = 3, *rest: int, fourth: str = "4") -> None:
+            self.all = (first, second, third, fourth)
+
+    @provider
+    class Service(Base):
+        runtime: Runtime
+
+    first, second, runtime = Backends(), Queue(), Runtime()
+    assert Service(first, second, runtime=runtime).all == (first, second, 3, "4")
+    assert Service(first, second=second, third=4, fourth="5", runtime=runtime).all == (first, second, 4, "5")
+    with pytest.raises(TypeError, match="positional-only"):
+        Service(first=first, second=second, runtime=runtime)  # type: ignore[call-arg]  # what is tested
+    container = Container()
+    for key in (Backends, Queue, Runtime, Service):
+        container.register(key)
+    async with container:
+        assert container.get(Service).all == (container.get(Backends), container.get(Queue), 3, "4")
+        assert container.get(Service).runtime is container.get(Runtime)
+
+
+@pytest.mark.contract("IOC-013")
+async def test_a_field_named_like_a_parameter_of_the_base_narrows_it() -> None:
+    @provider
+    class Narrow(Queue):
+        runtime: Special
+
+    container = Container()
+    for key in (Runtime, Special, Narrow):
+        container.register(key)
+    async with container:
+        assert container.get(Narrow).runtime is container.get(Special)
+    lacking = Container()
+    lacking.register(Narrow)
+    assert "no provider for" in str(lacking.faults[0])
+    with pytest.raises(TypeError, match="runtime"):
+        Narrow()  # type: ignore[call-arg]  # what is tested
 
 
 @pytest.mark.contract("IOC-014")

