@@ -59,7 +59,7 @@ class TransportPublisher:
         now = datetime.now(UTC).isoformat()
         await to.publish(channel, [TransportMessage(random_id(), channel, body, key, {"time": now})])
         for observer in self._runtime.observers:
-            observer.published(channel, body)
+            observer.on_published(channel, body)
 
 
 class ChannelRoute(Route):

@@ -43,10 +43,10 @@ class Scope(Protocol):
 class Observer(Protocol):
     """Who is told what happens; see `wintry.bus.testing.recording`."""
 
-    def registered(self, message: Message) -> None: ...
-    def published(self, channel: str, body: bytes) -> None: ...
-    def handled(self, message: Message, handler: str) -> None: ...
-    def parked(self, message: object, handler: str, error: Exception) -> None: ...
+    def on_registered(self, message: Message) -> None: ...
+    def on_published(self, channel: str, body: bytes) -> None: ...
+    def on_handled(self, message: Message, handler: str) -> None: ...
+    def on_parked(self, message: object, handler: str, error: Exception) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,20 +193,20 @@ class Runtime:
     def tell_handled(self, call: Call) -> None:
         if isinstance(call.message, Message):
             for observer in self.observers:
-                observer.handled(call.message, call.route.target)
+                observer.on_handled(call.message, call.route.target)
 
     def tell_left(self, call: Call) -> None:
         leaving, call.leaving = call.leaving, ()
         for message in leaving:
             for observer in self.observers:
                 if isinstance(message, Message):
-                    observer.registered(message)
+                    observer.on_registered(message)
                 else:
-                    observer.published(message.channel, message.body)
+                    observer.on_published(message.channel, message.body)
 
     def tell_parked(self, call: Call, error: Exception) -> None:
         for observer in self.observers:
-            observer.parked(call.message, call.route.target, error)
+            observer.on_parked(call.message, call.route.target, error)
 
     # life
 

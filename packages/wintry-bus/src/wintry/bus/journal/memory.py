@@ -197,11 +197,11 @@ class MemoryJournal:
         row.attempts += 1
 
     def _held(self, seqs: Iterable[int], owner: str) -> list[Row]:
-        rows = (self._rows.get(seq) for seq in seqs)
+        rows = (self._rows.get(seq) for seq in dict.fromkeys(seqs))
         return [row for row in rows if row is not None and row.lease_owner == owner and row.status is Status.PENDING]
 
     def _dead(self, seqs: Iterable[int]) -> list[Row]:
-        rows = (self._rows.get(seq) for seq in seqs)
+        rows = (self._rows.get(seq) for seq in dict.fromkeys(seqs))
         return [row for row in rows if row is not None and row.status in _DEAD]
 
     def _settle(self, row: Row, status: Status, error: str | None) -> None:
