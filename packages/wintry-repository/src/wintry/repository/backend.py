@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, runtime_checkable
 
 from wintry.models import info
 from wintry.models.tracking import snapshot
@@ -145,9 +145,7 @@ class Backend(Protocol):
         """A transaction that is not begun yet; `timeout` in seconds."""
         ...
 
-    async def load(
-        self, execution: Execution, model: type[Model], ids: Sequence[Any]
-    ) -> Sequence[tuple[Model, int]]:
+    async def load(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> Sequence[tuple[Model, int]]:
         """Whole aggregates and their versions by id, in the order of `ids`; what is not there is left out."""
         ...
 
@@ -296,7 +294,7 @@ class OneCall:
         self._execution: Execution | None = None
         self._operations: list[Operation] = []
 
-    async def __aenter__(self) -> OneCall:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -14,18 +14,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from wintry.models import info
+from wintry.models import Model, info
 from wintry.models.tracking import snapshot
 
-from .backend import DELETED, UNKNOWN, OneCall, Session, running
+from .backend import DELETED, OneCall, Session
 from .errors import MultipleFound, NotFound
 from .language.operators import Operator
 from .language.signature import Result
-from .plan import And, Compare, Expr, Path, QueryPlan, Some, settled
+from .language.tree import Path
+from .plan import And, Compare, Expr, QueryPlan, Some, settled
 
 if TYPE_CHECKING:
-    from wintry.models import Model
-
     from .backend import Backend, CompiledQuery
     from .connections import Backends
 
@@ -160,7 +159,9 @@ class Call:
         return count
 
     def _shown(self, values: Values) -> str:
-        arguments = [f"{parameter.name}={value!r}" for parameter, value in zip(self.plan.parameters, values, strict=True)]
+        arguments = [
+            f"{parameter.name}={value!r}" for parameter, value in zip(self.plan.parameters, values, strict=True)
+        ]
         return f"{self.plan.label}({', '.join(arguments)})"
 
 
@@ -169,7 +170,7 @@ async def fetch(session: Session, model: type[Model], id: Any) -> Model | None:
     known = session.known(model, id)
     if known is DELETED:
         return None
-    if known is not UNKNOWN:
+    if isinstance(known, Model):
         return known
     rows = await session.backend.load(await session.begin(), model, (id,))
     if not rows:

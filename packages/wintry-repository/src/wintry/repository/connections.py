@@ -1,8 +1,9 @@
 """`Backends`: names → stores, opened and closed together.
 
-Each entry is a URL, or a mapping with `url` and the options of its connection. The scheme finds the factory: the two
-stores of this distribution are known, any other comes from the entry-point group `wintry.backends`, whose values are
-callables `(name, url, options) -> Backend`. Two entries of one URL are one backend under two names.
+Each entry is a URL, or a mapping with `url` and the options of its connection. The scheme finds the factory in the
+entry-point group `wintry.backends`, whose values are callables `(name, url, options) -> Backend`; of
+`sqlite+aiosqlite://` the whole scheme is looked for first, then the part before the `+`. Two entries of one URL are one
+backend under two names.
 
 A repository binds its Model when it is made, often before anything is opened. What is bound and has no schema yet is
 `unready`; the first call on it makes the schema, once, however many tasks ask. So nothing needs to be declared in order.
@@ -13,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 from wintry.models import info
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
 Factory: TypeAlias = "Callable[[str, str, Options], Backend]"
 
 GROUP: Final = "wintry.backends"
-_OWN: Final[Mapping[str, tuple[str, str | None]]] = {
-    "memory": ("wintry.repository.memory.backend", None),
-    "sqlite": ("wintry.repository.sql.backend", "sqlite"),
-}
-"""The schemes of this distribution: the module of the factory, and the extra that it needs."""
+_EXTRAS: Final = MappingProxyType({"sqlite": "sqlite", "postgresql": "pg", "mongodb": "mongo"})
+"""The extra of this distribution that brings the client of a store."""
 
 
 class Backends:
@@ -66,6 +64,11 @@ class Backends:
             if others != options:
                 raise ConfigurationError(f"backend '{name}': another backend has its URL, but not its options")
             self._by_name[name] = backend
+
+    @classmethod
+    def of(cls, backends: Mapping[str, str | Mapping[str, Any]], *, create_schema: bool = True) -> Self:
+        """The same of a mapping, for names that are no keywords."""
+        return cls(create_schema=create_schema, **dict(backends))
 
     def __repr__(self) -> str:
         return f"<Backends {', '.join(f'{name}: {backend.kind}' for name, backend in self._by_name.items())}>"
@@ -156,7 +159,7 @@ class Backends:
         for backend in backends:
             try:
                 await backend.close()
-            except Exception as error:  # noqa: BLE001 - the others are closed first, then it is raised
+            except Exception as error:  # noqa: BLE001 - kept, and told after all others had their turn
                 failures.append(error)
         if failures:
             raise failures[0]
@@ -167,7 +170,7 @@ class Backends:
         for backend in self:
             try:
                 await backend.check()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+            except Exception as error:  # noqa: BLE001 - kept, and told after all others had their turn
                 found[backend] = redacted(str(error)) or type(error).__name__
             else:
                 found[backend] = None
@@ -207,21 +210,16 @@ def _factory(name: str, url: str) -> Factory:
     kind = scheme.partition("+")[0]
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     entry = found.get(scheme) or found.get(kind)
-    if entry is None and kind in _OWN:
-        module, extra = _OWN[kind]
-        try:
-            return cast("Factory", import_module(module).open_backend)
-        except ImportError as error:
-            if extra is None or (error.name or "").startswith("wintry"):
-                raise
-            hint = f'install "wintry-repository[{extra}]"'
-            raise ConfigurationError(f"backend '{name}' ({kind}) needs {error.name}: {hint}") from error
     if entry is None:
-        known = sorted({*_OWN, *found})
-        raise ConfigurationError(
-            f"backend '{name}': no backend serves '{scheme}://' ({redacted(url)}); there are: {', '.join(known)}"
-        )
-    return cast("Factory", entry.load())
+        reason = f"no installed backend serves '{scheme}://' ({redacted(url)}); there are: {', '.join(sorted(found))}"
+        raise ConfigurationError(f"backend '{name}': {reason}")
+    try:
+        return cast("Factory", entry.load())
+    except ModuleNotFoundError as error:
+        if kind not in _EXTRAS or (error.name or "").startswith("wintry"):
+            raise
+        hint = f"install wintry-repository with the extra '{_EXTRAS[kind]}'"
+        raise ConfigurationError(f"backend '{name}' ({kind}) needs {error.name}: {hint}") from error
 
 
 def _refuse_owned(model: type[Model], repository: str, roots: Mapping[type[Model], str]) -> None:

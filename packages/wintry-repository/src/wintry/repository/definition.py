@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from wintry.models import Model, info
-from wintry.models.errors import UnresolvedName, nearest, postpone
 from wintry.models.errors import DefinitionError as ModelDefinitionError
+from wintry.models.errors import UnresolvedName, nearest, postpone
 
 from .calls import Call
 from .errors import DefinitionError, Unsupported, report
 from .language.operators import Operator
 from .language.signature import Result
-from .plan import Compare, Parameter, QueryPlan, Verb, both, total_order
+from .language.tree import Verb
+from .plan import Compare, Parameter, QueryPlan, both, total_order
 from .query import Query, compiled
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def _built_in(model: type[Model], owner: str) -> list[Call]:
             identity = info(model).identity
             kinds = [field.leaf or object for field in identity]
             parameters = tuple(
-                Parameter(place, field.name, kind) for place, (field, kind) in enumerate(zip(identity, kinds, strict=True))
+                Parameter(place, field.name, kind)
+                for place, (field, kind) in enumerate(zip(identity, kinds, strict=True))
             )
             where = both(
                 [

@@ -74,16 +74,30 @@ class Repository(Connected, Generic[T, Id]):
             cls._definition.define()
 
     def __init__(self, backends: Backends) -> None:
-        definition = type(self)._definition
-        if definition is None:
-            name = type(self).__qualname__
-            raise DefinitionError(name, "has no Model", f"write class {name}(Repository, entity=…)")
-        definition.usable()
+        definition, self.backend = self._connected(backends)
         self.backends = backends
-        self.backend: Backend = backends.bind(definition.model, definition.backend_name, type(self).__qualname__)
         self.queries: Sequence[CompiledQuery] = definition.queries(self.backend)
         self.bound_session: Session | None = None
         self._calls: Sequence[Call] = definition.calls
+
+    @classmethod
+    def connect(cls, backends: Backends) -> None:
+        """Say that there will be repositories of this class: the tables of its Model belong to the schema.
+
+        Making a repository says the same. Raises `DefinitionError` for a class with faults, `ConfigurationError` for
+        the name of its backend, `Unsupported` for what that backend cannot do.
+        """
+        definition, backend = cls._connected(backends)
+        definition.queries(backend)
+
+    @classmethod
+    def _connected(cls, backends: Backends) -> tuple[Definition, Backend]:
+        definition = cls._definition
+        if definition is None:
+            name = cls.__qualname__
+            raise DefinitionError(name, "has no Model", f"write class {name}(Repository, entity=…)")
+        definition.usable()
+        return definition, backends.bind(definition.model, definition.backend_name, cls.__qualname__)
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} of {self.model.__name__} on {self.backend_name!r}>"
@@ -329,7 +343,9 @@ class Repository(Connected, Generic[T, Id]):
         """`entity`, if it is an object of this repository's Model."""
         if type(entity) is not self.model:
             name = type(self).__qualname__
-            raise InvalidArgument(f"{name} holds {self.model.__name__} objects, not {type(entity).__name__}: {entity!r}")
+            raise InvalidArgument(
+                f"{name} holds {self.model.__name__} objects, not {type(entity).__name__}: {entity!r}"
+            )
         return cast("Model", entity)
 
     def _key(self, id: Id) -> Any:

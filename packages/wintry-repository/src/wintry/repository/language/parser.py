@@ -256,7 +256,9 @@ class _Parser:
                     self._expect(position + 1, reason, ())
                     return
             names = tuple(f"_{field.name}" for field in info(inner.model).fields)
-            self._expect(position + 1, f"after {path[-1].name} there may stand a field of {inner.model.__name__}", names)
+            self._expect(
+                position + 1, f"after {path[-1].name} there may stand a field of {inner.model.__name__}", names
+            )
         else:
             names = tuple(operator.value for operator in Operator)
             self._expect(position + 1, f"after {path[-1].name} there may stand an operator", names)

@@ -270,9 +270,7 @@ def _accepts(hint: Any, leaf: type, *, none: bool) -> bool:
         return True
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return all(
-            none if argument is type(None) else _accepts(argument, leaf, none=none) for argument in arguments
-        )
+        return all(none if argument is type(None) else _accepts(argument, leaf, none=none) for argument in arguments)
     if origin is typing.Literal:
         return all(type(argument) is leaf for argument in arguments)
     if hint is type(None):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, assert_never, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from ..language.operators import Operator
-from ..plan import Always, And, Compare, Expr, Not, Or, Order, QueryPlan, Some
+from ..plan import Always, And, Compare, Expr, Not, Or, QueryPlan, Some
 from .load import Row, hydrate, reader
 from .session import MemoryExecution
+from .store import Stored
 
 if TYPE_CHECKING:
     from wintry.models import Model
@@ -43,9 +45,7 @@ class MemoryQuery:
         plan = self.plan
         view = execution.view(plan.model)
         fulfils = self._fulfils
-        found = [
-            (id, stored) for id, stored in view.rows.items() if fulfils is None or fulfils(stored.row, values)
-        ]
+        found = [(id, stored) for id, stored in view.rows.items() if fulfils is None or fulfils(stored.row, values)]
         match plan.verb:
             case "count":
                 return len(found)
@@ -60,9 +60,9 @@ class MemoryQuery:
             case _:
                 assert_never(plan.verb)
 
-    def _objects(self, found: list[Any]) -> Sequence[tuple[Model, int]]:
+    def _objects(self, found: list[Stored]) -> Sequence[tuple[Model, int]]:
         for read, descending in reversed(self._sort):
-            found.sort(key=lambda stored, read=read: _rank(read(stored.row)), reverse=descending)  # type: ignore[misc]
+            found.sort(key=partial(_rank, read), reverse=descending)
         return [(hydrate(self.plan.model, stored.row), stored.version) for stored in found[: self.plan.limit]]
 
 
@@ -116,6 +116,7 @@ def _comparison(compare: Compare, model: type[Model]) -> Predicate:
             assert_never(compare.operator)
 
 
-def _rank(value: Any) -> tuple[bool, Any]:
+def _rank(read: Callable[[Row], Any], stored: Stored) -> tuple[bool, Any]:
     """A sort key that puts None before every value."""
+    value = read(stored.row)
     return value is not None, value
