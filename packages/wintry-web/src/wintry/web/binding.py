@@ -31,6 +31,7 @@ Reader: TypeAlias = Callable[[Scope, Values], None]
 
 TEXT: Final = (Source.PATH, Source.QUERY, Source.HEADER, Source.COOKIE)
 FORMS: Final = (Source.FORM, Source.FILE)
+_typed_dict: Any = TypedDict  # the fields are known at run time only, which checkers do not follow
 _form_types: Final = (b"application/x-www-form-urlencoded", b"multipart/form-data")
 
 
@@ -316,7 +317,7 @@ def _validator(annotation: Any) -> SchemaValidator:
 
 
 def _record(title: str, fields: Mapping[str, Any]) -> Any:
-    made = TypedDict(title, dict(fields))  # type: ignore[operator, misc]  # made at run time, from the signature
+    made = _typed_dict(title, dict(fields))
     made.__pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
     return made
 

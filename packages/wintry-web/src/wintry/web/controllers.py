@@ -31,7 +31,7 @@ from wintry.ioc import Container, NotProvided
 
 from .binding import body_type, compile_binder, media_types
 from .docs import pages
-from .endpoint import Endpoint, Kind
+from .endpoint import Endpoint, Kind, current_request
 from .errors import DefinitionError, HTTPError, collecting, report
 from .limits import Limits
 from .marks import CATCHES, CONTROLLER, ROUTES, UNSET, ControllerMark, RouteMark, check_path
@@ -108,7 +108,7 @@ def compile_routes(
     options = options or HttpOptions()
     routes, streams = Routes(), Streams()
     operations: list[Operation] = []
-    container.register_context(Request)
+    container.register(Request, current_request, lifetime="scoped", origin="library")
     provides = _provides(container)
     with collecting() as faults:
         for cls in controllers:

@@ -8,8 +8,10 @@ that it is. A stream keeps its scope open to its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -34,6 +36,24 @@ STREAM_HEADERS: Final = [
 ]
 
 
+# The request that is being answered, or what it is made of until somebody asks for it.
+_exchange: ContextVar[Request | tuple[Scope, Receive, int]] = ContextVar("wintry.web.exchange")
+
+
+def current_request() -> Request:
+    """The request that is being answered: the container's factory for `Request`, which few controllers need.
+
+    Raises `RuntimeError` outside of a request.
+    """
+    found = _exchange.get(None)
+    if found is None:
+        raise RuntimeError("a Request was asked for, and none is being answered here")
+    if isinstance(found, Request):
+        return found
+    scope, receive, limit = found
+    return Request(scope, guarded(receive, limit))
+
+
 class Kind(Enum):
     """How a method is called: awaited, in a thread, or iterated over as a stream of events."""
 
@@ -42,11 +62,24 @@ class Kind(Enum):
     GENERATOR = "generator"
 
 
+def awaitable(method: Callable[..., Any], kind: Kind) -> Callable[..., Awaitable[Any]]:
+    """The method as one that is awaited; a thread runs in a copy of the request's context."""
+    if kind is Kind.COROUTINE:
+        return method
+    if kind is Kind.FUNCTION:
+        return partial(run_in_threadpool, method)
+
+    async def stream(controller: Any, **arguments: Any) -> EventStream:
+        return EventStream(method(controller, **arguments))
+
+    return stream
+
+
 class Endpoint:
     """One route of a controller. `services` are parameters of the method that the container fills."""
 
     __slots__ = (
-        "_binder", "_catches", "_container", "_controller", "_kind", "_limits", "_max_body_size", "_method",
+        "_binder", "_catches", "_container", "_controller", "_limits", "_max_body_size", "_method",
         "_problems", "_request_name", "_respond", "_services", "_streams",
     )  # fmt: skip
 
@@ -67,14 +100,13 @@ class Endpoint:
         limits: Limits,
         max_body_size: int,
     ) -> None:
-        self._method = method
+        self._method = awaitable(method, kind)
         self._controller = controller
         self._container = container
         self._binder = binder
         self._respond = responder.respond
         self._services = tuple(services.items())
         self._request_name = request_name
-        self._kind = kind
         self._catches = catches
         self._problems = problems
         self._streams = streams
@@ -84,16 +116,23 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         binder = self._binder
+        token = None
         streaming = False
         try:
             check_headers(scope, self._limits)
             arguments = {} if binder.strings is None else binder.strings(scope)
-            request = Request(scope, guarded(receive, self._max_body_size))
+            request = None
+            if self._request_name is not None:
+                request = arguments[self._request_name] = Request(scope, guarded(receive, self._max_body_size))
             if binder.body is not None:
-                arguments.update(await binder.body(scope, receive, request if self._request_name else None))
+                arguments.update(await binder.body(scope, receive, request))
+            token = _exchange.set(request or (scope, receive, self._max_body_size))
             async with self._container.scope() as services:
-                services.provide(Request, request)
-                result = await self._call(services, request, arguments)
+                plan = self._controller
+                controller = await plan.make(services) if plan.is_async else plan.make(services)
+                if self._services:
+                    await self._inject(services, arguments)
+                result = await self._method(controller, **arguments)
                 if isinstance(result, EventStream) or (isinstance(result, Response) and not hasattr(result, "body")):
                     streaming = True
                     return await self._stream(result, scope, receive, send)
@@ -105,6 +144,8 @@ class Endpoint:
                 raise
             answer = self._problems.answer(error, scope, self._catches)
         finally:
+            if token is not None:
+                _exchange.reset(token)
             if binder.form and FORM in scope:
                 await scope[FORM].close()
         if isinstance(answer, Response):
@@ -113,19 +154,10 @@ class Endpoint:
         else:
             await sent(answer, scope, send)
 
-    async def _call(self, services: ServiceScope, request: Request, arguments: dict[str, Any]) -> Any:
-        """Make the controller and call its method."""
-        plan = self._controller
-        controller = await plan.make(services) if plan.is_async else plan.make(services)
+    async def _inject(self, services: ServiceScope, arguments: dict[str, Any]) -> None:
+        """Add the parameters that the container fills."""
         for name, each in self._services:
             arguments[name] = await each.make(services) if each.is_async else each.make(services)
-        if self._request_name is not None:
-            arguments[self._request_name] = request
-        if self._kind is Kind.COROUTINE:
-            return await self._method(controller, **arguments)
-        if self._kind is Kind.GENERATOR:
-            return EventStream(self._method(controller, **arguments))
-        return await run_in_threadpool(self._method, controller, **arguments)
 
     async def _stream(self, result: Response | EventStream, scope: Scope, receive: Receive, send: Send) -> None:
         """Send an answer that goes on while its scope is open."""

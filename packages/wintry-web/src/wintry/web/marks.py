@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast, dataclass_transform, overload
+from typing import Any, Final, TypeVar, dataclass_transform, overload
 
 from wintry.ioc import injectable
 
@@ -163,7 +163,7 @@ def controller(cls: C | None = None, /, *, prefix: str = "", tags: Sequence[str]
     def mark(marked: C) -> C:
         check_path(prefix, f"{marked.__module__}.{marked.__qualname__}")
         setattr(marked, CONTROLLER, ControllerMark(prefix.rstrip("/"), tuple(tags)))
-        return cast(C, injectable(marked))
+        return injectable(marked)
 
     return mark if cls is None else mark(cls)
 
@@ -179,12 +179,12 @@ def microservice(transporter: C | str | None = None, /) -> C | Callable[[C], C]:
     Its annotated fields are injected; a fresh instance serves each message.
     """
     if isinstance(transporter, type):
-        return microservice()(cast(C, transporter))
+        return microservice()(transporter)
     name = None if transporter is None else str(transporter)
 
     def mark(marked: C) -> C:
         setattr(marked, MICROSERVICE, MicroserviceMark(name))
-        return cast(C, injectable(marked))
+        return injectable(marked)
 
     return mark
 

@@ -164,7 +164,7 @@ def resolved_hints(function: Callable[..., Any], place: str) -> dict[str, Any] |
     """The annotations of a function, resolved; None after a report if one cannot be."""
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - evaluating an annotation runs anything
         hint = "import the name where the module can see it at run time, not only under TYPE_CHECKING"
         report(DefinitionError(place, f"an annotation cannot be resolved: {error}", hint))
         return None
@@ -261,7 +261,7 @@ def _files(annotation: Any) -> Any:
     if origin is list:
         return list[_files(get_args(annotation)[0])]  # type: ignore[misc]  # a type made at run time
     if origin in (Union, UnionType):
-        return Union[tuple(_files(part) for part in get_args(annotation))]
+        return Union[tuple(_files(part) for part in get_args(annotation))]  # noqa: UP007 - as many as there are
     if origin is Annotated:
         base, *metadata = get_args(annotation)
         made = _files(base)
@@ -341,7 +341,7 @@ def shape_of(annotation: Any, place: str) -> str:
         raise DefinitionError(
             place, f"{describe(annotation)} is neither provided nor readable from a request", hint
         ) from None
-    return _shape(typing.cast(Mapping[str, Any], schema))
+    return _shape(schema)
 
 
 def _shape(schema: Mapping[str, Any]) -> str:

@@ -89,7 +89,7 @@ def compile_responder(model: Any, status: int | None, place: str) -> Responder:
         whole = _writer(model)
         data = data_type(model)
         return Responder(place, status, to_json if data is Any else _writer(data), whole)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - making a schema runs the code of the model
         report(
             DefinitionError(
                 place,
