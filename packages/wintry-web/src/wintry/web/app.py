@@ -138,8 +138,9 @@ class App(Starlette):
         if self.http is not None:
             raise StartError(["The application has run already; make a new App to run it again."])
         self.http = http = self.wire()
-        if faults := [*self.unknown_settings(), *self.container.faults]:
-            raise StartError(faults)
+        # A mark that is wrong is found where it stands, and once more where it is compiled.
+        if faults := {str(fault): fault for fault in (*self.unknown_settings(), *self.container.faults)}:
+            raise StartError([*faults.values()])
         self.router.routes.insert(0, http.routes)
         await self.enter()
         if self.access is not None:

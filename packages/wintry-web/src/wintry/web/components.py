@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
@@ -25,15 +25,13 @@ CHECK_SECONDS = 2.0
 logger = logging.getLogger("wintry.web")
 
 
-class Status(TypedDict):
-    """How one thing is: `down` makes the application not ready, `degraded` is listed and goes on."""
-
-    status: Literal["ok", "degraded", "down"]
-    detail: str
-
-
 class Component(Protocol):
-    """A library with a life cycle. `intake` says that it brings work in, and is drained before HTTP is."""
+    """A library with a life cycle.
+
+    `intake` says that it brings work in, and is drained before HTTP is. `check` answers
+    `{name: {"status": "ok" | "degraded" | "down", "detail": text}}`: `down` makes the application not ready,
+    `degraded` is listed and goes on.
+    """
 
     name: str
     after: tuple[str, ...]
@@ -128,7 +126,7 @@ async def checked(component: Component) -> Mapping[str, Mapping[str, str]]:
         async with asyncio.timeout(CHECK_SECONDS):
             return await component.check()
     except TimeoutError:
-        return {component.name: Status(status="down", detail=f"no answer within {CHECK_SECONDS:g} s")}
+        return {component.name: {"status": "down", "detail": f"no answer within {CHECK_SECONDS:g} s"}}
     except Exception as error:
         logger.exception(f"The check of the component {component.name} failed")
-        return {component.name: Status(status="down", detail=type(error).__name__)}
+        return {component.name: {"status": "down", "detail": type(error).__name__}}
