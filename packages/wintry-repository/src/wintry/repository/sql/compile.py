@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from ..backend import Execution
 from ..errors import Unsupported
 from ..language.operators import Operator
-from ..plan import Always, And, Compare, Expr, Not, Or, Parameter, Path, QueryPlan, Some, walk
+from ..language.tree import Path
+from ..plan import Always, And, Compare, Expr, Not, Or, Parameter, QueryPlan, Some, walk
 from .layout import Children, Embedded, Leaf, Node, Scalars, Shape
 from .load import Reader
 from .session import SqlExecution
@@ -104,7 +105,7 @@ class _Builder:
         self.root = _Scope(root.shape, root, root.table)
         self._aliases = 0
 
-    def statement(self, reader: Reader) -> sa.Executable:
+    def statement(self, reader: Reader) -> sa.ClauseElement:
         """The statement of the plan's verb."""
         plan, table = self.plan, self.root.node.table
         where = self._where()

@@ -12,13 +12,13 @@ gaps, unique among the children of one parent and ordered like the list. Deletin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, assert_never
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
-from wintry.models import ArrayOf, FieldInfo, Model, ModelInfo, Nested, info
-from wintry.models import Leaf as LeafKind
+from wintry.models import FieldInfo, Model, ModelInfo, info
 
 from ..errors import DefinitionError, Unsupported
 from . import names
@@ -62,7 +62,7 @@ class Children:
     """An array of Models in a table of its own, which is known once the owner's table is."""
 
     field: FieldInfo
-    node: Node = field(init=False)
+    node: Node = attribute(init=False)
 
 
 Member: TypeAlias = Leaf | Scalars | Embedded | Children
@@ -89,7 +89,7 @@ class Node:
     version: sa.Column[Any] | None
     position: sa.Column[Any] | None
     shape: Shape
-    children: list[Node] = field(default_factory=list)
+    children: list[Node] = attribute(default_factory=list)
 
     @property
     def keyed_by_position(self) -> bool:
@@ -164,32 +164,25 @@ class _Builder:
         members: dict[str, Member] = {}
         for each in about.fields:
             nullable = optional or each.optional
-            match each.kind:
-                case LeafKind(type=leaf):
-                    column = sa.Column(names.nested(prefix, each.name), self.types[leaf], nullable=nullable)
-                    columns.append(column)
-                    members[each.name] = Leaf(each, column, leaf)
-                case ArrayOf(item=LeafKind(type=leaf)):
-                    column = sa.Column(names.nested(prefix, each.name), self.types[list], nullable=nullable)
-                    columns.append(column)
-                    members[each.name] = Scalars(each, column, leaf)
-                case Nested(model=model):
-                    self._finite(model, above, path, each)
-                    flag = None
-                    if each.optional:
-                        columns.append(
-                            flag := sa.Column(names.flag(prefix, each.name), self.types[bool], nullable=True)
-                        )
-                    inner = self._shape(
-                        info(model), f"{prefix}{each.name}_", (*path, each.name), nullable, columns, (*above, model)
-                    )
-                    members[each.name] = Embedded(each, flag, inner)
-                case ArrayOf(item=Nested(model=model)):
-                    self._finite(model, above, path, each)
-                    members[each.name] = children = Children(each)
-                    self.waiting.append((children, (*path, each.name), info(model), (*above, model)))
-                case _:
-                    assert_never(each.kind)
+            if each.leaf is not None:
+                kind = list if each.is_array else each.leaf
+                column = sa.Column(names.nested(prefix, each.name), self.types[kind], nullable=nullable)
+                columns.append(column)
+                members[each.name] = (Scalars if each.is_array else Leaf)(each, column, each.leaf)
+                continue
+            model = each.model
+            assert model is not None, "a field holds scalars or Models"
+            self._finite(model, above, path, each)
+            if each.is_array:
+                members[each.name] = children = Children(each)
+                self.waiting.append((children, (*path, each.name), info(model), (*above, model)))
+                continue
+            flag = None
+            if each.optional:
+                columns.append(flag := sa.Column(names.flag(prefix, each.name), self.types[bool], nullable=True))
+            inner_path, inner_prefix = (*path, each.name), f"{prefix}{each.name}_"
+            inner = self._shape(info(model), inner_prefix, inner_path, nullable, columns, (*above, model))
+            members[each.name] = Embedded(each, flag, inner)
         return Shape(about, members)
 
     def _finite(self, model: type[Model], above: tuple[type, ...], path: tuple[str, ...], each: FieldInfo) -> None:

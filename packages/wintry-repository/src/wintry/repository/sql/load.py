@@ -53,7 +53,7 @@ def scalars(kind: type) -> Callable[[str], list[Any]]:
     """The decoder of a list of values that is stored as JSON."""
     decode = float if kind is float else _DECODERS.get(kind)
     if decode is None:
-        return json.loads  # type: ignore[no-any-return]  # the text is one of ours: an array
+        return json.loads
     each = decode
     return lambda text: [each(value) for value in json.loads(text)]
 

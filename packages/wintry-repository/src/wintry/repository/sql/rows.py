@@ -138,7 +138,7 @@ class TableWriter:
     def _bind(name: str) -> sa.BindParameter[Any]:
         return sa.bindparam(name, type_=sa.types.NullType())
 
-    def _text(self, statement: sa.Executable) -> str:
+    def _text(self, statement: sa.ClauseElement) -> str:
         return str(statement.compile(dialect=self._compiler))
 
     def step(self, text: str, rows: Sequence[Row], columns: tuple[str, ...] = ()) -> Step:
@@ -200,7 +200,7 @@ def _emit_values(source: Source, shape: Shape, obj: str, encoder: Encoder, value
     for name, member in shape.members.items():
         match member:
             case Leaf(type=kind):
-                values.append(_encoded(source, encoder(kind), kind, f"{obj}.{name}", member.column.nullable))
+                values.append(_encoded(source, encoder(kind), kind, f"{obj}.{name}", bool(member.column.nullable)))
             case Scalars(type=kind):
                 values.append(_encoded(source, _json_encoder(kind, encoder), kind, f"{obj}.{name}", True))
             case Embedded(flag=flag, shape=inner):

@@ -60,9 +60,9 @@ class Flush:
                 about = info(type(obj))
                 about.check(obj)
                 self._whole(self._backend.writer(type(obj)), obj)
-            case Update(obj, changes, expected):
+            case Update(obj, changes):
                 changes.check()
-                await _Changes(self, self._backend.writer(type(obj)), obj, expected).add(changes)
+                await _Changes(self, self._backend.writer(type(obj)), operation).add(changes)
             case Delete(model, id, expected):
                 top = self._backend.writer(model).top
                 if expected is None:
@@ -131,11 +131,11 @@ class Flush:
         """Change columns of the row of `key`."""
         self._sets[table][key].update(columns)
 
-    def bump(self, top: TableWriter, key: Key, expected: int, columns: dict[str, Any]) -> None:
-        """Raise the version of a root, with the changes of its own row."""
+    def bump(self, top: TableWriter, key: Key, update: Update, columns: dict[str, Any]) -> None:
+        """Guard a root by its version and store the next one, with the changes of its own row."""
         names = (*columns, top.columns[-1])
         step = self._guard(top, top.update(names, guarded=True), 1, names)
-        step.rows.append((*columns.values(), expected + 1, *key, expected))
+        step.rows.append((*columns.values(), update.becomes, *key, update.expected))
 
     async def positions(self, table: TableWriter, parent_key: Key) -> list[tuple[Row, int]]:
         """Keys (their own part) and positions of a stored array, in order."""
@@ -179,12 +179,12 @@ class Flush:
 class _Changes:
     """The statements for the change set of one aggregate."""
 
-    def __init__(self, flush: Flush, writer: AggregateWriter, obj: Model, expected: int) -> None:
+    def __init__(self, flush: Flush, writer: AggregateWriter, update: Update) -> None:
         self._flush = flush
         self._writer = writer
-        self._obj = obj
-        self._expected = expected
-        self._key = writer.top.key(info(type(obj)).id_of(obj))
+        self._obj = update.object
+        self._update = update
+        self._key = writer.top.key(info(type(update.object)).id_of(update.object))
         self._root: dict[str, Any] = {}
         self._edits: dict[tracking.Path, ArrayEdit] = {}
 
@@ -203,7 +203,7 @@ class _Changes:
                     assert_never(operation)
         for path, edit in self._edits.items():
             await self._rearrange(path, edit)
-        self._flush.bump(self._writer.top, self._key, self._expected, self._root)
+        self._flush.bump(self._writer.top, self._key, self._update, self._root)
 
     def _edit(self, path: tracking.Path) -> ArrayEdit:
         return self._edits.setdefault(path, ArrayEdit())

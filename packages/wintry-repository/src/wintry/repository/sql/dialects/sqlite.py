@@ -347,7 +347,7 @@ def _number(name: str, value: Any, least: N) -> N:
     kinds = int if isinstance(least, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < least:
         raise ConfigurationError(f"{name} is a number of at least {least}, not {value!r}")
-    return cast(N, value)
+    return type(least)(value)
 
 
 def _prepare(connection: Connection) -> str:
