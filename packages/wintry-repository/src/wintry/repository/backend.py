@@ -50,14 +50,20 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Store `changes` of the aggregate that was loaded at version `expected`; its version becomes `expected + 1`.
+    """Store `changes` of the aggregate that is stored at version `expected`; its version becomes `becomes`.
 
-    An empty change set bumps the version alone.
+    An empty change set bumps the version alone. Without `bump` the version stays: this transaction moved it before.
     """
 
     object: Model
     changes: ChangeSet
     expected: int
+    bump: bool = True
+
+    @property
+    def becomes(self) -> int:
+        """The version that is stored with the changes."""
+        return self.expected + self.bump
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def _run(execution: MemoryExecution, operation: Operation) -> None:
             stored = _guarded(execution, model, id, expected)
             copy = hydrate(type(object), stored.row)
             changes.apply_to(copy)
-            execution.put(model, id, Stored(expected + 1, dehydrate(copy)))
+            execution.put(model, id, Stored(operation.becomes, dehydrate(copy)))
         case Delete(model, id, expected):
             if expected is not None:
                 _guarded(execution, model, id, expected)
