@@ -133,14 +133,14 @@ class Watched:
     async def commit(self) -> None:
         self.probe.step("commit")
         await self.real.commit()
-        self.probe.open -= 1
+        self.probe.open.discard(self)
 
     async def rollback(self) -> None:
         await self.close()
 
     async def close(self) -> None:
         await self.real.close()
-        self.probe.open -= 1
+        self.probe.open.discard(self)
 
 
 class WatchedQuery:
@@ -160,7 +160,7 @@ class Probe:
         self.backend = backend
         self.steps: list[str] = []
         self.sent: list[Sequence[Operation]] = []
-        self.open = 0
+        self.open: set[Watched] = set()
         self.fail_at: int | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -175,8 +175,9 @@ class Probe:
         return WatchedQuery(self, self.backend.compile(plan))
 
     def execution(self, **options: Any) -> Watched:
-        self.open += 1
-        return Watched(self, self.backend.execution(**options))
+        execution = Watched(self, self.backend.execution(**options))
+        self.open.add(execution)
+        return execution
 
     async def load(self, execution: Watched, model: Any, ids: Any) -> Any:
         self.step("load")
@@ -245,4 +246,4 @@ def probed(backends: Any) -> Iterator[World]:
     """A world whose repositories talk to the store through `world.backends.probe`; no transaction may stay open."""
     world = World(Probed(backends))
     yield world
-    assert world.backends.probe.open == 0
+    assert world.backends.probe.open == set()

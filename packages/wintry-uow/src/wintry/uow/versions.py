@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 def guarded(entry: Entry, changes: ChangeSet, epoch: int) -> Update:
     """The update of an entry's row, guarded by the version that the entry knows."""
-    return Update(entry.object, changes, entry.version)
+    return Update(entry.object, changes, entry.version, bump=entry.moved != epoch)
 
 
 def raised(entry: Entry, epoch: int) -> None:
     """The entry's row was stored: its version moved, if it had not in this transaction."""
-    entry.version += 1
+    if entry.moved != epoch:
+        entry.version += 1
+        entry.moved = epoch
 
 
 def expect(entry: Entry, version: int) -> None:
