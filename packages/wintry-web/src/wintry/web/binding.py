@@ -134,16 +134,16 @@ def _strings(parameters: Sequence[Parameter]) -> Callable[[Scope], Values]:
 
 
 class _Targets:
-    """Where the values of one source go: by name on the wire, (parameter, field or None, whether there are many)."""
+    """Where the values of some sources go: by name on the wire, (parameter, field or None, whether there are many)."""
 
-    def __init__(self, parameters: Sequence[Parameter], source: Source) -> None:
+    def __init__(self, parameters: Sequence[Parameter], sources: Sequence[Source]) -> None:
         self.by_name = {
             wire.name: (each.name, wire.field, wire.many)
             for each in parameters
-            if each.source is source
+            if each.source in sources
             for wire in each.wires
         }
-        self.grouped = [each.name for each in parameters if each.source is source and each.grouped and each.required]
+        self.grouped = [each.name for each in parameters if each.source in sources and each.grouped and each.required]
 
     def start(self, values: Values) -> None:
         """A required model is there even if none of its fields is: its own defaults and errors decide."""
@@ -165,7 +165,7 @@ class _Targets:
 
 
 def _query_reader(parameters: Sequence[Parameter]) -> Reader:
-    targets = _Targets(parameters, Source.QUERY)
+    targets = _Targets(parameters, (Source.QUERY,))
 
     def read(scope: Scope, values: Values) -> None:
         targets.start(values)
@@ -182,7 +182,7 @@ def _query_reader(parameters: Sequence[Parameter]) -> Reader:
 
 
 def _header_reader(parameters: Sequence[Parameter]) -> Reader:
-    targets = _Targets(parameters, Source.HEADER)
+    targets = _Targets(parameters, (Source.HEADER,))
     wanted = {name.lower().encode("latin-1"): name for name in targets.by_name}
 
     def read(scope: Scope, values: Values) -> None:
@@ -196,7 +196,7 @@ def _header_reader(parameters: Sequence[Parameter]) -> Reader:
 
 
 def _cookie_reader(parameters: Sequence[Parameter]) -> Reader:
-    targets = _Targets(parameters, Source.COOKIE)
+    targets = _Targets(parameters, (Source.COOKIE,))
 
     def read(scope: Scope, values: Values) -> None:
         targets.start(values)
@@ -248,7 +248,7 @@ def _form_body(
 ) -> Callable[[Scope, Receive, Request | None], Awaitable[Values]]:
     """Read and validate a form."""
     validator = _validator(body_type(parameters))
-    targets = {source: _Targets(parameters, source) for source in FORMS}
+    targets = _Targets(parameters, FORMS)
     as_bytes = {each.name for each in parameters if each.source is Source.FILE and not _takes_upload(each)}
     places = _places(parameters)
     optional = all(not each.required for each in parameters)
@@ -262,11 +262,12 @@ def _form_body(
             raise UnsupportedMediaType(f"the body has to be a form, not {kind.decode('latin-1') or 'untyped'}")
         form = scope[FORM] = await _read_form(request, limits)
         values: Values = {}
-        for source in FORMS:
-            targets[source].start(values)
-            for name, value in form.multi_items():
-                whole = isinstance(value, UploadFile) and name in as_bytes
-                targets[source].put(values, name, await value.read() if whole else value)  # type: ignore[union-attr]
+        targets.start(values)
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile) and name in as_bytes:
+                targets.put(values, name, await value.read())
+            else:
+                targets.put(values, name, value)
         try:
             found: Values = validator.validate_python(values)
         except ValidationError as error:
