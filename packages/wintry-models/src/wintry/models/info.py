@@ -22,12 +22,14 @@ from operator import attrgetter
 from types import FrameType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from wintry.models import codec, tracking
+from wintry.models import codec
 from wintry.models.errors import DefinitionError, UnresolvedName, nearest
 from wintry.models.kinds import ArrayOf, Kind, Leaf, Nested, Unsupported, kind_of
+from wintry.models.tracking.diff import Tracker
 
 if TYPE_CHECKING:
     from wintry.models.model import Model
+    from wintry.models.tracking.changes import Place
 
 METADATA = "wintry.models"
 
@@ -75,6 +77,10 @@ class ModelInfo:
         self.name = cls.__name__
         self.frozen = frozen
         """Whether its instances refuse attribute assignment."""
+        self.fault: DefinitionError | None = None
+        """What is wrong with the class body; a class with a fault cannot be used."""
+        self.defined = False
+        """Whether the class statement is over; before that nothing is imported to resolve a hint."""
         self._frame = frame
 
     def __repr__(self) -> str:
@@ -88,7 +94,7 @@ class ModelInfo:
     @cached_property
     def identity_names(self) -> tuple[str, ...]:
         """The names of the identity fields; known without resolving hints."""
-        return tuple(field.name for field in declared(self.cls) if options_of(field).is_id)
+        return tuple(field.name for field in self._declared() if options_of(field).is_id)
 
     @cached_property
     def root(self) -> type[Model]:
@@ -104,7 +110,7 @@ class ModelInfo:
     @cached_property
     def fields(self) -> tuple[FieldInfo, ...]:
         """The stored fields in declared order. Raises `DefinitionError` while a hint cannot be resolved."""
-        found = tuple(self._field(field) for field in declared(self.cls) if options_of(field).stored)
+        found = tuple(self._field(field) for field in self._declared() if options_of(field).stored)
         self._frame = None  # what a function's frame keeps alive is not needed any longer
         return found
 
@@ -115,7 +121,7 @@ class ModelInfo:
     @cached_property
     def transient(self) -> tuple[dataclasses.Field[Any], ...]:
         """The fields that are not stored."""
-        return tuple(field for field in declared(self.cls) if not options_of(field).stored)
+        return tuple(field for field in self._declared() if not options_of(field).stored)
 
     @cached_property
     def by_name(self) -> Mapping[str, FieldInfo]:
@@ -174,15 +180,15 @@ class ModelInfo:
         return check
 
     @cached_property
-    def check_at(self) -> Callable[[Any, str, tracking.Place], None]:
+    def check_at(self) -> Callable[[Any, str, Place], None]:
         """`check_at(object, root, at)`: the part of `check` that looks at values, for an object within `root`."""
         return codec.make_check(self)
 
-    def check_field(self, field: FieldInfo, value: object, root: str, at: tracking.Place) -> None:
+    def check_field(self, field: FieldInfo, value: object, root: str, at: Place) -> None:
         """`check_at` for the value of one field. Raises `InvalidValue`."""
         codec.check_field(field, value, root, at)
 
-    def check_item(self, field: FieldInfo, item: object, root: str, at: tracking.Place) -> None:
+    def check_item(self, field: FieldInfo, item: object, root: str, at: Place) -> None:
         """`check_at` for one item of a field's list. Raises `InvalidValue`."""
         codec.check_item(field, item, root, at)
 
@@ -192,9 +198,14 @@ class ModelInfo:
         return codec.Codec(self)
 
     @cached_property
-    def tracker(self) -> tracking.Tracker:
+    def tracker(self) -> Tracker:
         """The generated snapshot and comparison."""
-        return tracking.Tracker(self)
+        return Tracker(self)
+
+    def _declared(self) -> tuple[dataclasses.Field[Any], ...]:
+        if self.fault is not None:
+            raise self.fault
+        return declared(self.cls)
 
     def _field(self, field: dataclasses.Field[Any]) -> FieldInfo:
         options = options_of(field)
@@ -228,10 +239,10 @@ class ModelInfo:
         """The annotation of a field, evaluated where the class that declares it stands."""
         for own in infos_of(self.cls):
             if name in inspect.get_annotations(own.cls):
-                return own._evaluated(name, place)
+                return own._evaluated(name, place, self.defined)
         raise DefinitionError(place, "a field needs an annotation in the class that declares it")
 
-    def _evaluated(self, name: str, place: str) -> Any:
+    def _evaluated(self, name: str, place: str, importing: bool) -> Any:
         module = sys.modules.get(self.cls.__module__)
         found: dict[str, Any] = {}
         scopes: list[Any] = [found, {self.name: self.cls}, vars(module) if module else {}, vars(self.cls)]
@@ -244,7 +255,7 @@ class ModelInfo:
                 return typing.get_type_hints(holder, globalns={}, localns=namespace, include_extras=True)[name]
             except NameError as error:
                 missing = error.name or ""
-                if module is not None and missing not in found and _import_for_checkers(module, missing, found):
+                if importing and module is not None and _import_for_checkers(module, missing, found):
                     continue
                 raise UnresolvedName(
                     place, f"the name {missing!r} of its annotation is not defined", nearest(missing, namespace)
@@ -287,26 +298,35 @@ _PLAIN = FieldOptions()
 
 
 def _import_for_checkers(module: ModuleType, name: str, found: dict[str, Any]) -> bool:
-    """Import `name` as a block `if TYPE_CHECKING:` of the module would, into `found`; False if none does."""
+    """Import `name` as a block `if TYPE_CHECKING:` of the module would, into `found`; False if that gives nothing."""
+    if name in found:
+        return False
     try:
         tree = ast.parse(inspect.getsource(module))
     except (OSError, TypeError):
         return False
     for node in tree.body:
-        if not (isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")):
-            continue
-        for statement in node.body:
-            if isinstance(statement, ast.ImportFrom):
-                source = "." * statement.level + (statement.module or "")
-                for alias in statement.names:
-                    if (alias.asname or alias.name) == name:
-                        imported = importlib.import_module(source, module.__package__)
-                        found[name] = getattr(imported, alias.name)
-                        return True
-            elif isinstance(statement, ast.Import):
-                for alias in statement.names:
-                    if (alias.asname or alias.name.partition(".")[0]) == name:
-                        imported = importlib.import_module(alias.name)
-                        found[name] = imported if alias.asname else sys.modules[name]
-                        return True
-    return False
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for statement in node.body:
+                try:
+                    found.update(_imported(statement, name, module.__package__))
+                except (ImportError, AttributeError):  # a cycle that is still being imported
+                    return False
+    return name in found
+
+
+def _imported(statement: ast.stmt, name: str, package: str | None) -> dict[str, Any]:
+    """What an import statement binds `name` to; empty if it does not bind it."""
+    if isinstance(statement, ast.ImportFrom):
+        for alias in statement.names:
+            if (alias.asname or alias.name) == name:
+                source = importlib.import_module("." * statement.level + (statement.module or ""), package)
+                if not hasattr(source, alias.name):  # a submodule
+                    importlib.import_module(f"{source.__name__}.{alias.name}")
+                return {name: getattr(source, alias.name)}
+    elif isinstance(statement, ast.Import):
+        for alias in statement.names:
+            if (alias.asname or alias.name.partition(".")[0]) == name:
+                imported = importlib.import_module(alias.name)
+                return {name: imported if alias.asname else sys.modules[name]}
+    return {}

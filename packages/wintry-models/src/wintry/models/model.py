@@ -12,7 +12,6 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transform
 
 from wintry.models import pydantic
@@ -40,10 +39,13 @@ class Model:
     def __init_subclass__(cls, *, frozen: bool = False, **options: Any) -> None:
         super().__init_subclass__(**options)
         frame = sys._getframe(1) if "<locals>" in cls.__qualname__ else None
+        own = cls.__wintry_info__ = ModelInfo(cls, frozen=frozen, frame=frame)
         try:
-            _define(cls, frozen, frame)
+            _define(cls, own)
         except DefinitionError as fault:
+            own.fault = fault
             report(fault)
+        own.defined = True
 
     @classmethod
     def build(cls, source: object, *, strict: bool = False, forbid_extra: bool = False) -> Self:
@@ -103,14 +105,13 @@ class Model:
         return pydantic.schema(info(cls), "field")
 
 
-def _define(cls: type[Model], frozen: bool, frame: FrameType | None) -> None:
+def _define(cls: type[Model], own: ModelInfo) -> None:
     """Make `cls` a dataclass with the equality of a Model. Raises `DefinitionError`."""
-    own = cls.__wintry_info__ = ModelInfo(cls, frozen=frozen, frame=frame)
     _check_body(cls, own.place)
     documented = cls.__doc__
     cls.__doc__ = documented or cls.__name__  # spares the dataclass from rendering a signature into it
     try:
-        dataclasses.dataclass(kw_only=True, eq=False, match_args=False, frozen=frozen)(cls)
+        dataclasses.dataclass(kw_only=True, eq=False, match_args=False, frozen=own.frozen)(cls)
     except (TypeError, ValueError) as error:
         raise DefinitionError(own.place, str(error)) from None
     finally:

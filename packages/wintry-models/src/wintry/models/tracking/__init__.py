@@ -4,8 +4,8 @@ Nothing is stored on the object and nothing of it is replaced: lists are lists, 
 takes the snapshot and compares is generated for each class.
 """
 
-from wintry.models.tracking.changes import ChangeSet, Insert, Key, Move, Operation, Path, Place, Remove, Replace, Set
-from wintry.models.tracking.diff import Tracker, diff, snapshot
+from wintry.models.tracking.changes import ChangeSet, Insert, Key, Move, Operation, Path, Remove, Replace, Set
+from wintry.models.tracking.diff import diff, snapshot
 from wintry.models.tracking.snapshot import Snapshot
 
 __all__ = [
@@ -15,12 +15,10 @@ __all__ = [
     "Move",
     "Operation",
     "Path",
-    "Place",
     "Remove",
     "Replace",
     "Set",
     "Snapshot",
-    "Tracker",
     "diff",
     "snapshot",
 ]
