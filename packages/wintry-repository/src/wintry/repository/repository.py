@@ -18,7 +18,7 @@ from typing_extensions import TypeVar, dataclass_transform
 from wintry.models import Model, info
 from wintry.models.tracking import diff, snapshot
 
-from .backend import DELETED, OneCall, Session, running
+from .backend import DELETED, UNKNOWN, OneCall, Session, running
 from .calls import Call, fetch, handed_out
 from .definition import COUNT, DELETE_ALL, DELETE_BY_ID, EXISTS, FIND, Definition, entity_of
 from .errors import DefinitionError, InvalidArgument, NotFound, PreconditionFailed, RepositoryError, Unsupported, report
@@ -143,7 +143,7 @@ class Repository(Connected, Generic[T, Id]):
 
     async def find_many(self, ids: Iterable[Id]) -> list[T]:
         """The aggregates of these ids, in this order; ids that are not there are left out."""
-        keys = list(dict.fromkeys(self._key(id) for id in ids))
+        keys = [self._key(id) for id in ids]
         if self.backends.unready:
             await self.backends.ready(self.backend)
         session = self.joined()
@@ -268,7 +268,7 @@ class Repository(Connected, Generic[T, Id]):
     async def _many(self, session: Session, keys: list[Any]) -> list[T]:
         model = self.model
         known = {key: session.known(model, key) for key in keys}
-        unknown = [key for key in keys if not isinstance(known[key], Model) and known[key] is not DELETED]
+        unknown = [key for key, found in known.items() if found is UNKNOWN]
         if unknown:
             rows = await self.backend.load(await session.begin(), model, unknown)
             id_of = info(model).id_of
