@@ -61,7 +61,7 @@ def case(name: str, goals: list[Goal], classes: tuple[type[Any], ...], by_hand: 
             container.register(each)
 
         async def operation() -> object:
-            return container.resolve(classes[-1])
+            return container.child().resolve(classes[-1])  # a child is what punq has for a scope
 
         yield operation
 

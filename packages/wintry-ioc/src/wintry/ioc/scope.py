@@ -61,10 +61,11 @@ class Scope:
 
     __slots__ = ("_token", "made", "owner")
 
+    _token: Token[Scope | None]
+
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.made: dict[int, Any] = owner.unentered
-        self._token: Token[Scope | None] | None = None
 
     @property
     def closed(self) -> bool:
@@ -110,48 +111,38 @@ class Scope:
         for slot in self.owner.slots(key):
             self.made[slot] = value
 
-    def open(self) -> Self:
-        """Begin: from here on this is the current scope of the running context. `async with` calls it."""
-        if self._token is not None:
-            raise _entered_twice()
-        self.made = {}
-        self._token = current_scope.set(self)
-        return self
-
-    def leave(self) -> list[Exit] | None:
-        """End: nothing can be asked of the scope any more. Returns what has to be finished, if anything."""
-        exits: list[Exit] | None = self.made.get(EXITS)
-        self.made = self.owner.ended
-        try:
-            if self._token is not None:
-                current_scope.reset(self._token)
-        except ValueError:
-            pass  # left in another context than it was entered in, as a streamed answer is: nothing to undo there
-        return exits
-
-    async def __aenter__(self) -> Self:  # `open` once more: a call less on the way of every request
-        if self._token is not None:
-            raise _entered_twice()
-        self.made = {}
-        self._token = current_scope.set(self)
-        return self
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        exits = self.leave()
-        if exits is not None:
-            await finish(exits, error)
+        made = self._leave()
+        if EXITS in made:
+            await finish(made[EXITS], error)
 
     def __enter__(self) -> Self:
-        return self.open()
+        if self.made is not self.owner.unentered:
+            raise ScopeClosed("a scope is entered once: ask the container for another one")
+        self.made = {}
+        self._token = current_scope.set(self)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        exits = self.leave()
-        if exits is not None:
-            finish_nowait(exits, error)
+        made = self._leave()
+        if EXITS in made:
+            finish_nowait(made[EXITS], error)
+
+    def _leave(self) -> dict[int, Any]:
+        """From here on nothing can be asked of the scope. Returns what it held."""
+        made, self.made = self.made, self.owner.ended
+        try:
+            current_scope.reset(self._token)
+        except ValueError:
+            pass  # left in another context than it was entered in, as a streamed answer is: nothing to undo there
+        return made
 
 
 class Refusal(dict[int, Any]):
@@ -164,10 +155,6 @@ class Refusal(dict[int, Any]):
 
     def __contains__(self, index: object) -> NoReturn:
         raise _refused(self._name_of(index) if isinstance(index, int) else repr(index), self._state)
-
-
-def _entered_twice() -> ScopeClosed:
-    return ScopeClosed("a scope is entered once: ask the container for another one")
 
 
 def closed(scope: Scope, name: str) -> ScopeClosed:
