@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import httpx2
 import pytest
@@ -62,8 +63,6 @@ class Served:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        from urllib.parse import unquote_to_bytes
-
         scope = {
             "type": "http",
             "method": method,
@@ -78,8 +77,8 @@ class Served:
         }
         await self.app(scope, receive, send)
         start = sent[0]
-        body = b"".join(message.get("body", b"") for message in sent[1:])
-        return Answered(start["status"], list(start["headers"]), body)
+        content = b"".join(message.get("body", b"") for message in sent[1:])
+        return Answered(start["status"], list(start["headers"]), content)
 
 
 Serving = Callable[..., AbstractAsyncContextManager[Served]]
@@ -87,7 +86,7 @@ Serving = Callable[..., AbstractAsyncContextManager[Served]]
 
 @pytest.fixture
 def serving() -> Serving:
-    """`async with serving(Controller, …, services=[Bus], errors={…}, options=HttpOptions(…)) as served:`"""
+    """`async with serving(Controller, …, services=[Bus], …) as served:`; services are classes or (type, factory), scoped."""
 
     @asynccontextmanager
     async def serve(
@@ -98,7 +97,8 @@ def serving() -> Serving:
     ) -> AsyncIterator[Served]:
         container, problems = Container(), Problems(errors)
         for each in services or []:
-            container.register(each)
+            key, factory = each if isinstance(each, tuple) else (each, each)
+            container.register(key, factory, lifetime="scoped")
         http = compile_routes(container, controllers, problems, options)
         assert not http.faults, "\n".join(map(str, http.faults))
         app = Starlette(routes=[http.routes], exception_handlers=problems.handlers)
@@ -117,7 +117,7 @@ def faults() -> Callable[..., list[str]]:
     def found(*controllers: type[Any], services: list[Any] | None = None) -> list[str]:
         container = Container()
         for each in services or []:
-            container.register(each)
+            container.register(each, lifetime="scoped")
         return [str(each) for each in compile_routes(container, controllers, Problems()).faults]
 
     return found

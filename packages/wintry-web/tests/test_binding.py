@@ -266,9 +266,7 @@ async def test_a_form_that_does_not_fit(client) -> None:
 
 
 @pytest.mark.contract("WEB-017")
-@pytest.mark.parametrize(
-    "content", ["", "{", "nonsense", "[" * 100_000, '{"sku": "\\ud800", "qty": 1}', "\\x00"]
-)
+@pytest.mark.parametrize("content", ["", "{", "nonsense", "[" * 100_000, '{"sku": "\\ud800", "qty": 1}', "\\x00"])
 async def test_malformed_json_is_400(client, content: str) -> None:
     answer = await client.post("/b/body", content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 400
@@ -363,7 +361,7 @@ def test_faults_of_signatures_come_together_and_name_place_and_next_step(faults)
         async def bare(self, it) -> None: ...  # type: ignore[no-untyped-def]  # the fault under test
 
         @get("/e")
-        async def default(self, it: int = Query()) -> None: ...  # type: ignore[assignment]  # noqa: B008 - the same
+        async def default(self, it: int = Query()) -> None: ...  # type: ignore[assignment]
 
         @post("/f")
         async def two(self, line: Line, name: Annotated[str, Form()]) -> None: ...
