@@ -325,3 +325,15 @@ def test_a_field_whose_hint_cannot_be_resolved_names_module_class_and_field() ->
     assert places == [f"{Service.__module__}.{Service.__qualname__}.{name}" for name in ("gone", "absent")]
     assert "Nowhere" in str(caught.value)
     assert "Missing" in str(caught.value)
+    assert "not only under TYPE_CHECKING" in str(caught.value)
+
+
+@pytest.mark.contract("IOC-042")
+def test_a_misspelled_hint_proposes_the_nearest_class() -> None:
+    @provider
+    class Service:
+        backends: Backend  # type: ignore[name-defined]  # noqa: F821 - the unknown name is what is tested
+
+    container = Container()
+    container.register(Service)
+    assert "did you mean Backends?" in str(container.faults[0])

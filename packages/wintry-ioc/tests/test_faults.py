@@ -175,6 +175,12 @@ def test_two_providers_where_one_is_wanted() -> None:
     fault = only(container)
     assert fault.reason == f"2 providers for {__name__}.Settings, and one is wanted"
     assert "list[Settings]" in str(fault.hint)
+    assert fault.drawing == (
+        f"{__name__}.Session",
+        f"└─ settings: {__name__}.Settings",
+        f"   · {__name__}.Settings",
+        f"   · {__name__}.Settings",
+    )
 
 
 @pytest.mark.contract("IOC-046")

@@ -224,9 +224,10 @@ class Graph:
         return _drawn(steps)
 
     def _ambiguous(self, node: Node, wanted: Dependency, found: list[Node]) -> Fault:
-        lines = [*self._way_to(node)]
-        lines.append(f"{'   ' * (len(lines) - 1)}└─ {wanted.name}: {dotted(wanted.key)}")
-        lines.extend(f"{'   ' * (len(lines) - 1)}·  {each.name}" for each in found)
+        lines = self._way_to(node)
+        indent = "   " * (len(lines) - 1)
+        lines.append(f"{indent}└─ {wanted.name}: {dotted(wanted.key)}")
+        lines += [f"{indent}   · {each.name}" for each in found]
         return Fault(
             wanted.place,
             f"{len(found)} providers for {dotted(wanted.key)}, and one is wanted",

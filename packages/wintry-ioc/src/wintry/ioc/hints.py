@@ -9,6 +9,7 @@ that names module, class and field, and does not hide the others.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import sys
 import types
@@ -127,13 +128,21 @@ def dependency(hint: Hint) -> Dependency | Fault:
         return Fault(
             hint.place,
             f"the hint {hint.annotation!r} cannot be resolved: {error}",
-            hint="import the name where the module can see it at run time, not only under TYPE_CHECKING",
+            hint=_advice(error, hint.namespace),
         )
     wanted, nullable = unoptional(annotation)
     default = None if nullable and hint.default is EMPTY else hint.default
     key = key_of(wanted)
     element = get_args(key)[0] if get_origin(key) is list and get_args(key) else None
     return Dependency(hint.name, key, hint.place, element, default, hint.positional)
+
+
+def _advice(error: Exception, namespace: dict[str, Any]) -> str:
+    known = [name for name, value in namespace.items() if isinstance(value, type)]
+    close = difflib.get_close_matches(str(getattr(error, "name", "")), known, n=1, cutoff=0.7)
+    if close:
+        return f"did you mean {close[0]}?"
+    return "import the name where the module can see it at run time, not only under TYPE_CHECKING"
 
 
 def namespace_of(owner: Any) -> dict[str, Any]:
