@@ -133,6 +133,7 @@ async def test_a_cancellation_does_not_reach_a_finaliser(lifetime: Lifetime) -> 
         ending.set()
         await proceed.wait()
         log.append("ended")
+        raise OSError("end")
 
     container = Container()
     container.register(First, first, lifetime=lifetime)
@@ -148,9 +149,10 @@ async def test_a_cancellation_does_not_reach_a_finaliser(lifetime: Lifetime) -> 
         await asyncio.sleep(0)
     assert not task.done()
     proceed.set()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError) as caught:
         await task
     assert log == ["ended"]
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 @pytest.mark.contract("IOC-033")

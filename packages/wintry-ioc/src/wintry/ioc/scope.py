@@ -228,10 +228,11 @@ async def finish(exits: list[Exit], error: BaseException | None) -> None:
             await asyncio.wait((task,))
         except asyncio.CancelledError as again:
             cancelled = again
-    raised = task.result()
+    failure = _joined(task.result())
     if cancelled is not None:
-        raise cancelled
-    _raise(raised)
+        raise cancelled from failure
+    if failure is not None:
+        raise failure
 
 
 def finish_nowait(exits: list[Exit], error: BaseException | None) -> None:
@@ -242,7 +243,9 @@ def finish_nowait(exits: list[Exit], error: BaseException | None) -> None:
             raised.append(AsyncRequired(f"{_name(each)} ends asynchronously: enter its scope with `async with`"))
         else:
             _finish_one(each, error, raised)
-    _raise(raised)
+    failure = _joined(raised)
+    if failure is not None:
+        raise failure
 
 
 async def _finish_all(exits: list[Exit], error: BaseException | None) -> list[BaseException]:
@@ -299,8 +302,8 @@ def _second_yield(generator: Exit) -> RuntimeError:
     return RuntimeError(f"{_name(generator)} yields twice: a provider yields once")
 
 
-def _raise(raised: list[BaseException]) -> None:
-    if len(raised) == 1:
-        raise raised[0]
-    if raised:
-        raise BaseExceptionGroup("several finalisers failed", raised)
+def _joined(raised: list[BaseException]) -> BaseException | None:
+    """The one error, or all of them as a group."""
+    return (
+        raised[0] if len(raised) == 1 else BaseExceptionGroup("several finalisers failed", raised) if raised else None
+    )
