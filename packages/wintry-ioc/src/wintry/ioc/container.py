@@ -215,8 +215,8 @@ class Container:
         """Replace keys by ready objects inside `with` or `async with`; compiled plans see it.
 
         Singletons that reach a replaced key are built anew inside, and finished at its end; if one of them awaits,
-        `async with` is needed. Before the container is entered, the replacement waits for it. Raises `NotProvided`
-        for a key that nothing provides and nothing asks for.
+        `async with` is needed. A container that is entered inside has the replacement from its start to its end.
+        Raises `NotProvided` for a key that nothing provides and nothing asks for.
         """
         return Override(self, values)
 
