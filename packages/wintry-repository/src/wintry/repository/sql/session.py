@@ -1,7 +1,7 @@
 """A transaction on a SQL database, begun at its first statement.
 
 SQLAlchemy hands out the connection and owns the transaction; the statements of the hot path go to its driver. So the
-order is fixed: `_start` takes the writer's place in line and lets SQLAlchemy begin, and only then may a statement
+order is fixed: `_acquire` takes the writer's place in line and lets SQLAlchemy begin, and only then may a statement
 reach the driver, the first one carrying the database's own BEGIN (`_begin`). Until that was sent, `connection`,
 `session` and `driver` are refused: `begin()` sends it where nothing else has.
 
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, AsyncTransaction
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from ..errors import StoreError, UnitAborted, UnitTimeout
 from .statements import Refused, Row, Step
@@ -44,8 +44,8 @@ class SqlExecution:
         "_failure",
         "_holds_line",
         "_session",
+        "_sync",
         "_timer",
-        "_transaction",
         "read_only",
     )
 
@@ -62,8 +62,8 @@ class SqlExecution:
         self._dialect = backend.dialect
         self._autocommit = autocommit
         self._begin: str | None = None if autocommit else backend.dialect.begin(read_only=read_only)
+        self._sync: sa.Connection | None = None
         self._connection: AsyncConnection | None = None
-        self._transaction: AsyncTransaction | None = None
         self._session: AsyncSession | None = None
         self._driver: Any = None
         self._failure: BaseException | None = None
@@ -80,9 +80,9 @@ class SqlExecution:
     @property
     def connection(self) -> AsyncConnection:
         """SQLAlchemy's connection, in the transaction. Raises `StoreError` before it has begun and after its end."""
-        if self._connection is None or self._begin is not None:
+        if self._sync is None or self._begin is not None:
             raise StoreError("no transaction is open here: `await execution.begin()` opens it")
-        return self._connection
+        return self._async(self._sync)
 
     @property
     def driver(self) -> Any:
@@ -146,35 +146,38 @@ class SqlExecution:
 
     async def _start(self) -> None:
         if self._failure is not None:
-            raise UnitAborted("a statement failed earlier in this transaction: only a rollback is possible") from (
-                self._failure
-            )
+            reason = f"a statement failed earlier in this transaction, only a rollback is possible: {self._failure}"
+            raise UnitAborted(reason) from self._failure
+        if self._driver is not None:
+            return
         if self._closed:
             raise StoreError("this transaction is over")
-        if self._driver is not None:
+        if self._deadline is None:
+            await self._acquire()
             return
         try:
             async with asyncio.timeout_at(self._deadline):
-                await self._take_line()
-                self._connection = await self._dialect.engine(read_only=self.read_only).connect()
-                if not self._autocommit:
-                    self._transaction = await self._connection.begin()
+                await self._acquire()
         except TimeoutError as error:
-            await self.close()
             raise UnitTimeout(f"{self._backend}: no turn on the database within the time that was given") from error
-        except Exception as error:
-            await self.close()
-            raise self._dialect.translate(error) from error
-        fairy = self._connection.sync_connection
-        assert fairy is not None, "the connection was opened just now"
-        self._driver = fairy.connection.driver_connection
-        if self._deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
 
-    async def _take_line(self) -> None:
+    async def _acquire(self) -> None:
         if not self.read_only:
             await self._dialect.wait()
             self._holds_line = True
+        try:
+            self._sync = await self._dialect.connect(read_only=self.read_only)
+        except Exception as error:
+            raise self._backend.translate(error) from error
+        if not self._autocommit:
+            self._sync.begin()
+        self._driver = self._sync.connection.driver_connection
+
+    def _async(self, connection: sa.Connection) -> AsyncConnection:
+        if self._connection is None:
+            self._connection = AsyncConnection(self._dialect.engine(read_only=self.read_only), connection)
+        return self._connection
 
     def _expire(self) -> None:
         self._failure = UnitTimeout(f"{self._backend}: the time that was given is over; everything is rolled back")
@@ -192,20 +195,18 @@ class SqlExecution:
             await self.close()
             if isinstance(failure, UnitTimeout):
                 raise failure
-            raise UnitAborted("a statement failed earlier in this transaction: it was rolled back") from failure
-        if self._transaction is not None:
+            raise UnitAborted(f"a statement failed earlier in this transaction: {failure}") from failure
+        if self._closed:
+            raise StoreError("this transaction is over")
+        if self._sync is not None and self._sync.in_transaction():
             try:
                 if self._session is not None:
                     await self._session.flush()
-                await self._transaction.commit()
-            except sa.exc.SQLAlchemyError as error:
+                await self._async(self._sync).commit()
+            except Exception as error:
                 await self.close()
                 raise self._backend.translate(error) from error
-            except BaseException:
-                await self.close()
-                raise
-            self._transaction = None
-        await self._release()
+        await self.close()
 
     async def rollback(self) -> None:
         """Undo everything and close it."""
@@ -215,25 +216,30 @@ class SqlExecution:
         """Roll back what is open, give the connection back and let the next writer in. Safe to call at any time."""
         if self._closed:
             return
-        if self._transaction is None:
-            await self._release()
-        else:
-            await asyncio.shield(self._backend.spawn(self._release()))
-
-    async def _release(self) -> None:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        connection, self._connection = self._connection, None
+        if self._sync is not None and (self._session is not None or self._sync.in_transaction()):
+            await asyncio.shield(self._backend.spawn(self._undo(self._sync)))
+        else:
+            self._give_back()
+
+    async def _undo(self, connection: sa.Connection) -> None:
         try:
-            if self._driver is not None and isinstance(self._failure, asyncio.CancelledError):
+            if isinstance(self._failure, asyncio.CancelledError):
                 await self._dialect.interrupt(self._driver)
             if self._session is not None:
                 await self._session.close()
-            if connection is not None:
-                await connection.close()
+            await self._async(connection).rollback()
         finally:
-            self._driver = self._transaction = None
+            self._give_back()
+
+    def _give_back(self) -> None:
+        connection, self._sync, self._driver = self._sync, None, None
+        try:
+            if connection is not None:
+                connection.close()  # of no transaction: nothing that waits
+        finally:
             if self._holds_line:
                 self._holds_line = False
                 self._dialect.leave()
