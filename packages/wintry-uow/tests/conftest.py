@@ -91,6 +91,10 @@ class Shop(UnitOfWork):
     customers: Customers
 
 
+class Broken(Exception):
+    """What a probe fails with."""
+
+
 @dataclass
 class World:
     """What a test needs by name: classes, and repositories over one `Backends`."""
@@ -104,6 +108,7 @@ class World:
     Customers = Customers
     Elsewhere = Elsewhere
     Shop = Shop
+    Broken = Broken
 
     def __post_init__(self) -> None:
         self.products = Products(self.backends)
@@ -114,10 +119,6 @@ class World:
         """Store a product with one batch."""
         product = Product(sku=sku, batches=[Batch(reference=f"{sku}-1", quantity=quantity)])
         return await self.products.create(entity=product)
-
-
-class Broken(Exception):
-    """What a probe fails with."""
 
 
 class Watched:

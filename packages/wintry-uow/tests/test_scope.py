@@ -142,11 +142,14 @@ async def test_nothing_is_opened_before_the_first_statement(probed: Any) -> None
 async def test_leaving_without_commit_rolls_back_and_warns_with_the_diff(world: Any) -> None:
     await world.stock()
 
-    with pytest.warns(UncommittedChanges) as caught:
+    async def forget() -> None:
         async with world.uow as uow:
             product = await uow.products.get("TABLE")
             product.name = "A table"
             await uow.products.create(entity=world.Product(sku="CHAIR"))
+
+    with pytest.warns(UncommittedChanges) as caught:
+        await forget()
 
     text = str(caught[0].message)
     assert "update Product 'TABLE'" in text
@@ -161,10 +164,13 @@ async def test_leaving_without_commit_rolls_back_and_warns_with_the_diff(world: 
 async def test_what_a_query_has_stored_is_rolled_back_and_told_too(world: Any) -> None:
     await world.stock()
 
-    with pytest.warns(UncommittedChanges, match="update Product 'TABLE'"):
+    async def forget() -> None:
         async with world.uow as uow:
             (await uow.products.get("TABLE")).name = "A table"
             assert await uow.products.count_by_name(name="A table") == 1
+
+    with pytest.warns(UncommittedChanges, match="update Product 'TABLE'"):
+        await forget()
 
     assert (await world.products.get("TABLE")).name == ""
 
