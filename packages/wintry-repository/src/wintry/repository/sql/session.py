@@ -46,6 +46,7 @@ class SqlExecution:
         "_session",
         "_sync",
         "_timer",
+        "_transaction",
         "read_only",
     )
 
@@ -63,6 +64,7 @@ class SqlExecution:
         self._autocommit = autocommit
         self._begin: str | None = None if autocommit else backend.dialect.begin(read_only=read_only)
         self._sync: sa.Connection | None = None
+        self._transaction: sa.Transaction | None = None
         self._connection: AsyncConnection | None = None
         self._session: AsyncSession | None = None
         self._driver: Any = None
@@ -171,7 +173,7 @@ class SqlExecution:
         except Exception as error:
             raise self._backend.translate(error) from error
         if not self._autocommit:
-            self._sync.begin()
+            self._transaction = self._sync.begin()
         self._driver = self._sync.connection.driver_connection
 
     def _async(self, connection: sa.Connection) -> AsyncConnection:
@@ -198,7 +200,7 @@ class SqlExecution:
             raise UnitAborted(f"a statement failed earlier in this transaction: {failure}") from failure
         if self._closed:
             raise StoreError("this transaction is over")
-        if self._sync is not None and self._sync.in_transaction():
+        if self._sync is not None and self._transaction is not None:
             try:
                 if self._session is not None:
                     await self._session.flush()
@@ -206,6 +208,9 @@ class SqlExecution:
             except Exception as error:
                 await self.close()
                 raise self._backend.translate(error) from error
+            self._transaction = None
+            if self._session is None:
+                self._connection = None
         await self.close()
 
     async def rollback(self) -> None:
@@ -219,10 +224,10 @@ class SqlExecution:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._sync is not None and (self._session is not None or self._sync.in_transaction()):
-            await asyncio.shield(self._backend.spawn(self._undo(self._sync)))
+        if self._sync is None or (self._transaction is None and self._connection is None):
+            self._give_back(self._sync)  # nothing is open on it
         else:
-            self._give_back()
+            await asyncio.shield(self._backend.spawn(self._undo(self._sync)))
 
     async def _undo(self, connection: sa.Connection) -> None:
         try:
@@ -230,15 +235,15 @@ class SqlExecution:
                 await self._dialect.interrupt(self._driver)
             if self._session is not None:
                 await self._session.close()
-            await self._async(connection).rollback()
+            await self._async(connection).close()
         finally:
-            self._give_back()
+            self._give_back(None)
 
-    def _give_back(self) -> None:
-        connection, self._sync, self._driver = self._sync, None, None
+    def _give_back(self, connection: sa.Connection | None) -> None:
+        self._sync = self._driver = None
         try:
             if connection is not None:
-                connection.close()  # of no transaction: nothing that waits
+                connection.close()
         finally:
             if self._holds_line:
                 self._holds_line = False

@@ -204,8 +204,17 @@ class SQLite:
         return self._writer.dialect
 
     def engine(self, *, read_only: bool) -> AsyncEngine:
-        """The pool for one execution. Transactions on its connections are begun with `begin`, not by SQLAlchemy."""
+        """The pool that an execution's connection comes from."""
         return self._readers if read_only else self._writer
+
+    async def connect(self, *, read_only: bool) -> sa.Connection:
+        """A connection of its pool. A transaction that SQLAlchemy begins on it must be begun here with `begin` too."""
+        engine = self.engine(read_only=read_only)
+        if cast(AsyncAdaptedQueuePool, engine.pool).checkedin():  # one is idle: nothing to wait for
+            return engine.sync_engine.connect()
+        connection = (await engine.connect()).sync_connection
+        assert connection is not None, "it was opened just now"
+        return connection
 
     def begin(self, *, read_only: bool) -> str:
         """The statement that begins a transaction."""
@@ -230,15 +239,19 @@ class SQLite:
         def connect(*args: Any, **kwargs: Any) -> Connection:
             return Connection(*args, pragmas=pragmas, **kwargs)
 
-        return create_async_engine(
+        engine = create_async_engine(
             sa.URL.create("sqlite+aiosqlite", database=str(self.path) if self.path else ":memory:"),
             poolclass=AsyncAdaptedQueuePool,
             pool_size=size,
             max_overflow=0,
             pool_timeout=options.acquire_timeout,
+            pool_use_lifo=True,
             pool_reset_on_return=None,  # an execution leaves none open, and a ROLLBACK would be one more hop
             connect_args={"factory": connect, "isolation_level": None, "cached_statements": 256},
         )
+        if self.path is None:
+            sa.event.listen(engine.sync_engine, "handle_error", _keep)
+        return engine
 
     async def open(self) -> None:
         """Switch the file to WAL and see that it can be written. Raises `Unreachable`."""
@@ -348,6 +361,11 @@ def _number(name: str, value: Any, least: N) -> N:
     if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < least:
         raise ConfigurationError(f"{name} is a number of at least {least}, not {value!r}")
     return type(least)(value)
+
+
+def _keep(context: sa.ExceptionContext) -> None:
+    """A cancelled statement must not cost the connection: the database lives in it."""
+    context.is_disconnect = False
 
 
 def _prepare(connection: Connection) -> str:
