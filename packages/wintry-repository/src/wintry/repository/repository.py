@@ -20,6 +20,7 @@ from wintry.models.tracking import diff, snapshot
 
 from .backend import DELETED, UNKNOWN, OneCall, Session, running
 from .calls import Call, fetch, handed_out
+from .connections import Backends  # a container reads this hint at run time
 from .definition import COUNT, DELETE_ALL, DELETE_BY_ID, EXISTS, FIND, Definition, entity_of
 from .errors import DefinitionError, InvalidArgument, NotFound, PreconditionFailed, RepositoryError, Unsupported, report
 from .language import arguments
@@ -28,15 +29,21 @@ if TYPE_CHECKING:
     from wintry.models.tracking import ChangeSet
 
     from .backend import Backend, CompiledQuery
-    from .connections import Backends
 
 T = TypeVar("T", default=Any)
 Id = TypeVar("Id", default=Any)
 
 
 @dataclass_transform(kw_only_default=False)
-class Connected:
-    """The constructor of every repository, where type checkers look for it."""
+class _Fields:
+    """Makes type checkers read the annotations of its subclasses as parameters of a constructor."""
+
+
+class Connected(_Fields):
+    """The constructor of every repository, `(backends)`, where type checkers look for it.
+
+    A decorator that makes constructors, such as a container's `provider`, would hide that of `Repository` from them.
+    """
 
     backends: Backends
 
@@ -255,10 +262,11 @@ class Repository(Connected, Generic[T, Id]):
         await session.before_read(frozenset({self.model}))
         session.writes()
         execution = await session.begin()
-        if not hasattr(execution, "session"):
+        found = getattr(execution, "session", None)
+        if found is None:
             place = f"{type(self).__qualname__}.session"
             raise Unsupported(place, f"the backend '{self.backend.name}' ({self.backend.kind}) has no SQL session")
-        return execution.session
+        return found
 
     # Inside
 

@@ -99,7 +99,7 @@ class Components:
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         for component in reversed(self.started):
-            if component.intake is intake:
+            if getattr(component, "intake", False) is intake:
                 await attempt(component, "drain", component.drain(max(0.0, until - clock())))
 
     async def stop(self) -> None:
