@@ -196,7 +196,7 @@ async def test_every_text_survives_the_query_and_the_path(value: str) -> None:
 
     async def method(self: object, text: str) -> None: ...
 
-    parameters = read_parameters(method, "method", "/x", False, lambda key: False)
+    parameters = read_parameters(method, {"text": str}, "method", "/x", False, lambda key: False)
     strings = compile_binder(parameters, "method", Limits(), 10).strings
     assert strings is not None
     scope = {"path_params": {}, "query_string": b"text=" + quote(value, safe="").encode()}
@@ -369,6 +369,9 @@ def test_faults_of_signatures_come_together_and_name_place_and_next_step(faults)
         @get("/g")
         async def star(self, *args: int) -> None: ...
 
+        @get("/i")
+        async def unresolved(self, it: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821 - the same
+
         @get("/h")
         async def no_such_path(self, it: Annotated[int, Path()]) -> None: ...
 
@@ -382,9 +385,11 @@ def test_faults_of_signatures_come_together_and_name_place_and_next_step(faults)
         "two": "a request has one body",
         "star(args)": "can be filled only by name",
         "no_such_path(it)": "is not in the path",
+        "unresolved": "an annotation cannot be resolved",
     }.items():
         line = next(each for each in faults(Wrong) if f"Wrong.{place}:" in each)
         assert reason in line, found
+    assert len(faults(Wrong)) == 9
 
 
 # ---- limits

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from starlette.applications import Starlette
@@ -217,14 +217,17 @@ json_values = st.recursive(
 @pytest.mark.contract("WEB-076")
 @given(value=json_values)
 def test_whatever_is_invalid_can_be_told(value: Any) -> None:
+    found: ValidationError | None = None
     try:
         Numbers.model_validate(value)
     except ValidationError as error:
-        answer = Problems().answer(InvalidInput(error, {}), {"type": "http", "path": "/x"})
-        told = json.loads(answer.body)
-        assert told["errors_total"] == error.error_count()
-        assert len(told["errors"]) <= 20
-        assert len(answer.body) <= 8 * 1024
+        found = error
+    assume(found is not None)
+    answer = Problems().answer(InvalidInput(found, {}), {"type": "http", "path": "/x"})
+    told = json.loads(answer.body)
+    assert told["errors_total"] == found.error_count()
+    assert len(told["errors"]) == min(20, found.error_count())
+    assert len(answer.body) <= 8 * 1024
 
 
 @pytest.mark.contract("WEB-077")

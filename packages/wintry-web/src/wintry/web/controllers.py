@@ -22,6 +22,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field
 from functools import cache
+from types import NoneType
 from typing import Any, Final, get_args, get_origin
 
 from starlette.requests import Request
@@ -34,7 +35,7 @@ from .docs import pages
 from .endpoint import Endpoint, Kind, current_request
 from .errors import DefinitionError, HTTPError, collecting, report
 from .limits import Limits
-from .marks import CATCHES, CONTROLLER, ROUTES, UNSET, ControllerMark, RouteMark, check_path
+from .marks import CATCHES, CONTROLLER, ROUTES, UNSET, ControllerMark, RouteMark, check_path, malformed
 from .openapi import Described, Document, Operation
 from .params import Parameter, Source, described_as, read_parameters, resolved_hints
 from .problems import Problems
@@ -95,6 +96,10 @@ class _Controller:
         bare = _ending.sub("", self.cls.__name__) or self.cls.__name__
         return _humps.sub("_", bare).lower()
 
+    def catches(self, function: Callable[..., Any]) -> Mapping[type[Exception], int]:
+        """What a method and its controller catch, the method's own first."""
+        return {**getattr(self.cls, CATCHES, {}), **getattr(function, CATCHES, {})}
+
 
 def is_controller(value: object) -> bool:
     """Whether `@controller` stands on this very class, not on a base of it."""
@@ -140,41 +145,51 @@ def _add_route(
     shared: _Controller, routes: Routes, name: str, function: Callable[..., Any], mark: RouteMark, several: bool
 ) -> Operation | None:
     """Compile one method for one verb and add its route. Returns its description, None if it has none."""
-    cls, options = shared.cls, shared.options
-    place = f"{cls.__module__}.{cls.__qualname__}.{name}"
-    path = f"{options.prefix}{shared.mark.prefix}{mark.path}" or "/"
-    check_path(path, place)
-    parameters = read_parameters(function, place, path, mark.method in _with_body, shared.provides)
+    place = f"{shared.cls.__module__}.{shared.cls.__qualname__}.{name}"
+    path = f"{shared.options.prefix}{shared.mark.prefix}{mark.path}" or "/"
     hints = resolved_hints(function, place)
-    if hints is None:
-        return None
+    if hints is None or malformed(shared.mark.prefix) or malformed(mark.path):
+        return None  # the last two were reported where they stand
+    check_path(path, place)
+    parameters = read_parameters(function, hints, place, path, mark.method in _with_body, shared.provides)
     kind, streams_events = _kind(function, hints.get("return"), place)
     model = None if streams_events else _model(mark, hints)
-    limit = options.limits.body if mark.max_body_size is None else mark.max_body_size
-    catches: Mapping[type[Exception], int] = {**getattr(cls, CATCHES, {}), **getattr(function, CATCHES, {})}
-    endpoint = Endpoint(
-        function,
-        shared.container.compile(cls),
-        shared.container,
-        binder=compile_binder(parameters, place, options.limits, limit),
-        responder=compile_responder(model, mark.status_code, place),
-        services={
-            each.name: shared.container.compile(each.annotation) for each in parameters if each.source is Source.SERVICE
-        },
-        request_name=next((each.name for each in parameters if each.source is Source.REQUEST), None),
-        kind=kind,
-        catches=catches,
-        problems=shared.problems,
-        streams=shared.streams,
-        limits=options.limits,
-        max_body_size=limit,
-    )
+    endpoint = _endpoint(shared, function, mark, place, parameters, kind, model)
     identifier = mark.name or f"{shared.stem}.{name}" + (f"_{mark.method.lower()}" if several else "")
     routes.add(Route(mark.method, path, endpoint, identifier, place))
     if streams_events or not mark.include_in_schema:
         return None
-    raised = {*_raised(function), *catches.values(), *shared.problems.statuses.values()}
-    return _operation(shared, function, mark, path, identifier, parameters, model, raised)
+    return _operation(shared, function, mark, path, identifier, parameters, model)
+
+
+def _endpoint(
+    shared: _Controller,
+    function: Callable[..., Any],
+    mark: RouteMark,
+    place: str,
+    parameters: Sequence[Parameter],
+    kind: Kind,
+    model: Any,
+) -> Endpoint:
+    """Compile what answers the requests of a route."""
+    container, limits = shared.container, shared.options.limits
+    limit = limits.body if mark.max_body_size is None else mark.max_body_size
+    injected = [each for each in parameters if each.source is Source.SERVICE]
+    return Endpoint(
+        function,
+        container.compile(shared.cls),
+        container,
+        binder=compile_binder(parameters, place, limits, limit),
+        responder=compile_responder(model, mark.status_code, place),
+        services={each.name: container.compile(each.annotation) for each in injected},
+        request_name=next((each.name for each in parameters if each.source is Source.REQUEST), None),
+        kind=kind,
+        catches=shared.catches(function),
+        problems=shared.problems,
+        streams=shared.streams,
+        limits=limits,
+        max_body_size=limit,
+    )
 
 
 def _provides(container: Container) -> Callable[[Any], bool]:
@@ -243,20 +258,20 @@ def _operation(
     identifier: str,
     parameters: Sequence[Parameter],
     model: Any,
-    raised: Iterable[int],
 ) -> Operation:
     """The description of a route for the documentation."""
     types = media_types(parameters)
     in_body = [each for each in parameters if each.source in (Source.BODY, Source.FORM, Source.FILE)]
-    status = mark.status_code or (204 if model is None and mark.response_model is UNSET and not mark.responses else 200)
-    problems = {431, 500, *raised}
+    status = mark.status_code or (204 if model is NoneType else 200)
+    mapped = (*shared.catches(function).values(), *shared.problems.statuses.values())
+    problems = {431, 500, *_raised(function), *mapped}
     if types:
         problems |= {400, 413, 415, 422}
     if any(each.source in (Source.PATH, Source.QUERY, Source.HEADER, Source.COOKIE) for each in parameters):
         problems.add(422)
     text = inspect.getdoc(function) or ""
     summary, _, description = text.partition("\n")
-    success = None if status in BODILESS else model if model is not None else Any
+    success = None if status in BODILESS else Any if model in (None, NoneType) else model
     return Operation(
         method=mark.method,
         path=path,

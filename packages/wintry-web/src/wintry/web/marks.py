@@ -225,22 +225,27 @@ def catches(exception: type[Exception], status_code: int) -> Callable[[M], M]:
 
 def check_path(path: str, place: str) -> None:
     """Report what is wrong with the path of a route or a prefix."""
-    reason = hint = None
+    found = malformed(path)
+    if found is not None:
+        report(DefinitionError(place, *found))
+
+
+def malformed(path: str) -> tuple[str, str] | None:
+    """What is wrong with a path, and what to do about it."""
     if path and not path.startswith("/"):
-        reason, hint = f'the path "{path}" does not begin with a slash', f'write "/{path}"'
+        return f'the path "{path}" does not begin with a slash', f'write "/{path}"'
     names: list[str] = []
     segments = path.split("/")
     for position, segment in enumerate(segments, 1):
         found = _parameter.fullmatch(segment)
+        if found is None and ("{" in segment or "}" in segment):
+            hint = "write {name} or, for the rest of the path, {name:path}; the annotation of the method says the type"
+            return f'"{segment}" in the path "{path}" is no parameter', hint
         if found is not None:
             names.append(found[1])
             if found[2] and position < len(segments):
-                reason, hint = f'"{segment}" stands before the end of "{path}"', "only the last segment takes the rest"
-        elif "{" in segment or "}" in segment:
-            reason = f'"{segment}" in the path "{path}" is no parameter'
-            hint = "write {name} or, for the rest of the path, {name:path}; the annotation of the method says the type"
+                return f'"{segment}" stands before the end of "{path}"', "only the last segment takes the rest"
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
-        reason, hint = f'the path "{path}" has two parameters named {double}', "name each once"
-    if reason is not None:
-        report(DefinitionError(place, reason, hint))
+        return f'the path "{path}" has two parameters named {double}', "name each once"
+    return None

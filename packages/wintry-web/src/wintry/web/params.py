@@ -129,17 +129,19 @@ class Parameter:
 
 
 def read_parameters(
-    function: Callable[..., Any], place: str, path: str, has_body: bool, provides: Callable[[Any], bool]
+    function: Callable[..., Any],
+    hints: Mapping[str, Any],
+    place: str,
+    path: str,
+    has_body: bool,
+    provides: Callable[[Any], bool],
 ) -> list[Parameter]:
     """The parameters of a method but the first, in order; faults are reported and left out.
 
-    `path` is the full path of the route, `has_body` whether its verb has a body, `provides` whether the container
+    `hints` are its annotations, `path` is the full path of the route, `has_body` whether its verb has a body, `provides` whether the container
     fills a type.
     """
     in_path = set(re.findall(r"\{(\w+)(?::path)?\}", path))
-    hints = resolved_hints(function, place)
-    if hints is None:
-        return []
     found = []
     for each in list(inspect.signature(function).parameters.values())[1:]:
         where = f"{place}({each.name})"

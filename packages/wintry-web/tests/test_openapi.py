@@ -1,0 +1,267 @@
+"""The description of the application, and the page that shows it."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Generic, TypeVar
+
+import pytest
+from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
+
+from wintry.web import (
+    Cookie,
+    DataResponse,
+    Form,
+    Header,
+    HttpOptions,
+    NotFoundError,
+    Query,
+    ServerSentEvent,
+    catches,
+    controller,
+    delete,
+    get,
+    post,
+)
+
+pytestmark = pytest.mark.anyio
+openapi_pydantic = pytest.importorskip("openapi_pydantic")
+
+T = TypeVar("T")
+
+
+class Line(BaseModel):
+    sku: str
+    qty: int = Field(gt=0)
+
+
+class Box(BaseModel, Generic[T]):
+    content: T
+
+
+class Filters(BaseModel):
+    sku: str = ""
+    above: Annotated[int, Field(ge=0)] = 0
+
+
+class InvalidSku(Exception): ...
+
+
+@controller(prefix="/lines", tags=["Lines"])
+class LinesController:
+    @post("", response_model=DataResponse[str], status_code=201, tags=["More"], responses={409: "Known already"})
+    async def add(self, line: Line) -> Any:
+        """Add a line.
+
+        It is added at the end.
+        """
+
+    @get("/{orderid}")
+    async def of_order(
+        self,
+        orderid: str,
+        limit: Annotated[int, Query(description="At most so many"), Field(ge=1)] = 50,
+        x_token: Annotated[str | None, Header()] = None,
+        sid: Annotated[str, Cookie()] = "",
+    ) -> DataResponse[list[Line]]:
+        raise NotFoundError(orderid)
+
+    @get("/filtered")
+    async def filtered(self, filters: Annotated[Filters, Query()]) -> Box[Line]:
+        return Box(content=Line(sku="a", qty=1))
+
+    @catches(InvalidSku, 422)
+    @delete("/{path:path}", deprecated=True, summary="Away with it", name="remove")
+    async def drop(self, path: str) -> None: ...
+
+    @post("/upload")
+    async def upload(self, file: UploadFile, note: Annotated[str, Form()]) -> int:
+        return 1
+
+    @get("/events")
+    async def events(self) -> AsyncIterator[ServerSentEvent]:
+        yield ServerSentEvent()
+
+    @get("/hidden", include_in_schema=False)
+    async def hidden(self) -> None: ...
+
+
+OPTIONS = HttpOptions(title="Lines & more", version="3.1", description="All about lines")
+
+
+@pytest.fixture
+async def served(serving):
+    async with serving(LinesController, options=OPTIONS, errors={KeyError: 410}) as served:
+        yield served
+
+
+@pytest.fixture
+async def document(served) -> dict[str, Any]:
+    found: dict[str, Any] = (await served.client.get("/openapi.json")).json()
+    return found
+
+
+@pytest.mark.contract("WEB-100")
+async def test_it_is_openapi_3_1(document) -> None:
+    openapi_pydantic.OpenAPI.model_validate(document)
+    assert document["openapi"].startswith("3.1.")
+    assert document["info"] == {"title": "Lines & more", "version": "3.1", "description": "All about lines"}
+
+
+@pytest.mark.contract("WEB-100")
+async def test_every_reference_leads_somewhere(document) -> None:
+    def references(value: Any) -> Any:
+        if isinstance(value, dict):
+            if isinstance(value.get("$ref"), str):
+                yield value["$ref"]
+            for each in value.values():
+                yield from references(each)
+        elif isinstance(value, list):
+            for each in value:
+                yield from references(each)
+
+    found = set(references(document))
+    assert found
+    for reference in found:
+        place = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+
+
+@pytest.mark.contract("WEB-101")
+async def test_operations_have_stable_names_and_words(document) -> None:
+    add = document["paths"]["/lines"]["post"]
+    assert add["operationId"] == "lines.add"
+    assert (add["summary"], add["description"]) == ("Add a line", "It is added at the end.")
+    assert add["tags"] == ["Lines", "More"]
+    drop = document["paths"]["/lines/{path}"]["delete"]
+    assert (drop["operationId"], drop["summary"], drop["deprecated"]) == ("remove", "Away with it", True)
+
+
+@pytest.mark.contract("WEB-102")
+async def test_parameters(document) -> None:
+    found = {each["name"]: each for each in document["paths"]["/lines/{orderid}"]["get"]["parameters"]}
+    assert [(name, each["in"], each["required"]) for name, each in found.items()] == [
+        ("orderid", "path", True),
+        ("limit", "query", False),
+        ("x-token", "header", False),
+        ("sid", "cookie", False),
+    ]
+    assert found["limit"]["schema"] == {"type": "integer", "minimum": 1, "default": 50}
+    assert found["limit"]["description"] == "At most so many"
+    filtered = document["paths"]["/lines/filtered"]["get"]["parameters"]
+    assert [each["name"] for each in filtered] == ["sku", "above"]
+
+
+@pytest.mark.contract("WEB-102")
+async def test_bodies(document) -> None:
+    add = document["paths"]["/lines"]["post"]["requestBody"]
+    assert add == {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Line"}}},
+    }
+    [(kind, content)] = document["paths"]["/lines/upload"]["post"]["requestBody"]["content"].items()
+    assert kind == "multipart/form-data"
+    schema = content["schema"]
+    schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    assert schema["properties"]["file"]["format"] == "binary"
+    assert schema["required"] == ["file", "note"]
+
+
+@pytest.mark.contract("WEB-103")
+async def test_every_status_that_can_be_sent_is_there(document) -> None:
+    statuses = {
+        (path, method): sorted(operation["responses"])
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    always = ["410", "431", "500"]  # 410 is mapped for the whole application
+    body = ["400", "413", "415", "422"]
+    assert statuses["/lines", "post"] == sorted(["201", "409", *body, *always])
+    assert statuses["/lines/{orderid}", "get"] == sorted(["200", "404", "422", *always])
+    assert statuses["/lines/{path}", "delete"] == sorted(["204", "422", *always])
+    problem = document["components"]["responses"]["Problem404"]["content"]
+    assert problem == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+@pytest.mark.contract("WEB-104")
+async def test_generic_models_have_names_that_people_can_read(document) -> None:
+    schemas = document["components"]["schemas"]
+    assert {"DataResponse_str", "DataResponse_list_Line", "Box_Line", "Line", "Problem"} <= schemas.keys()
+    envelope = schemas["DataResponse_list_Line"]["properties"]
+    assert envelope.keys() == {"data", "message", "status_code"}
+
+
+@pytest.mark.contract("WEB-105")
+async def test_streams_and_what_is_left_out_are_not_there(document) -> None:
+    assert document["paths"].keys() == {
+        "/lines", "/lines/{orderid}", "/lines/filtered", "/lines/{path}", "/lines/upload",
+    }  # fmt: skip
+
+
+@pytest.mark.contract("WEB-106")
+async def test_the_document_has_an_entity_tag(served) -> None:
+    first = await served.client.get("/openapi.json")
+    assert first.headers["content-type"] == "application/json"
+    for known in (first.headers["etag"], f'"x", W/{first.headers["etag"]}', "*"):
+        again = await served.client.get("/openapi.json", headers={"if-none-match": known})
+        assert (again.status_code, again.content) == (304, b"")
+    assert (await served.client.get("/openapi.json", headers={"if-none-match": '"x"'})).status_code == 200
+
+
+@pytest.mark.contract("WEB-106")
+async def test_two_starts_write_the_same_document(serving, served) -> None:
+    async with serving(LinesController, options=OPTIONS, errors={KeyError: 410}) as again:
+        assert again.http.document.content == served.http.document.content
+
+
+@pytest.mark.contract("WEB-110")
+async def test_the_page_loads_nothing_from_elsewhere(served) -> None:
+    pytest.importorskip("offapi")
+    page = await served.client.get("/docs")
+    assert page.status_code == 200
+    assert "<title>Lines &amp; more</title>" in page.text
+    assert "http" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name, kind in (
+        ("swagger-ui.js", "text/javascript"),
+        ("swagger-ui.css", "text/css"),
+        ("start.js", "text/javascript"),
+    ):
+        assert f'"/docs/{name}"' in page.text
+        file = await served.client.get(f"/docs/{name}")
+        assert file.status_code == 200
+        assert file.headers["content-type"].startswith(kind)
+    assert 'url: "/openapi.json"' in (await served.client.get("/docs/start.js")).text
+
+
+@pytest.mark.contract("WEB-110")
+async def test_the_page_knows_where_the_application_is_mounted(served) -> None:
+    answer = await served.send("GET", b"/docs/start.js", root_path="/api")
+    assert b'url: "/api/openapi.json"' in answer.body
+
+
+@pytest.mark.contract("WEB-111")
+async def test_without_the_extra_the_page_says_how_to_get_it(serving, monkeypatch) -> None:
+    monkeypatch.setattr("wintry.web.docs.find_spec", lambda name: None)
+    async with serving(LinesController) as served:
+        page = await served.client.get("/docs")
+        assert page.status_code == 501
+        assert "wintry-web[docs]" in page.text
+        assert (await served.client.get("/openapi.json")).status_code == 200
+
+
+@pytest.mark.contract("WEB-112")
+async def test_the_documentation_can_be_left_away_moved_and_replaced(serving) -> None:
+    @controller
+    class Own:
+        @get("/docs")
+        async def docs(self) -> str:
+            return "my own"
+
+    async with serving(Own, options=HttpOptions(docs=False)) as served:
+        assert (await served.client.get("/openapi.json")).status_code == 404
+    async with serving(Own) as served:
+        assert (await served.client.get("/docs")).json() == "my own"
+    async with serving(Own, options=HttpOptions(docs_path="/d", openapi_path="/d.json")) as served:
+        assert 'href="/d' in (await served.client.get("/d")).text
+        assert (await served.client.get("/d.json")).status_code == 200
