@@ -211,7 +211,7 @@ def check_field(field: FieldInfo, value: object, root: str, at: Place) -> None:
         return
     *around, name = path_of(at)
     for number, item in enumerate(value):
-        check_item(field, item, root, ((*around,), name, (number, item), item_name))
+        check_item(field, item, root, ((tuple(around),), name, (number, item), item_name))
 
 
 def check_item(field: FieldInfo, item: object, root: str, at: Place) -> None:

@@ -174,7 +174,11 @@ class ModelInfo:
         check_at = self.check_at
 
         def check(obj: Any) -> None:
-            check_at(obj, self.name, None)
+            try:
+                check_at(obj, self.name, None)
+            except RecursionError:
+                self.tracker.check_ownership(obj)  # an object inside itself
+                raise
             self.tracker.check_shared(obj, self.tracker.flatten(obj, []))
 
         return check

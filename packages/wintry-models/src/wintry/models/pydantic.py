@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 from pydantic_core import CoreSchema, core_schema
 
@@ -72,7 +72,7 @@ class _Builder:
     def _described(self, info: ModelInfo) -> CoreSchema:
         if self._style in ("field", "mapping"):
             fields = [core_schema.dataclass_field(f.name, self._field(f), kw_only=True) for f in info.fields]
-            fields += _transient(info)
+            fields += _transient(info, self._style == "field")
             return core_schema.dataclass_schema(
                 info.cls,
                 core_schema.dataclass_args_schema(info.name, fields),
@@ -128,14 +128,23 @@ def _leaf(annotation: Any) -> CoreSchema:
     return found
 
 
-def _transient(info: ModelInfo) -> list[core_schema.DataclassField]:
-    """What is not stored is neither read nor written, but a new object has it."""
+def _transient(info: ModelInfo, shown: bool) -> list[core_schema.DataclassField]:
+    """What is not stored is neither read nor written nor described, but a new object has it."""
     described = []
     for field in info.transient:
+        found = _undescribed() if shown else core_schema.any_schema()
         if field.default is not MISSING:
-            found = core_schema.with_default_schema(core_schema.any_schema(), default=field.default)
+            found = core_schema.with_default_schema(found, default=field.default)
         else:
             assert field.default_factory is not MISSING
-            found = core_schema.with_default_schema(core_schema.any_schema(), default_factory=field.default_factory)
+            found = core_schema.with_default_schema(found, default_factory=field.default_factory)
         described.append(core_schema.dataclass_field(field.name, found, init=False, serialization_exclude=True))
     return described
+
+
+def _undescribed() -> CoreSchema:
+    """Anything, and nothing in JSON Schema."""
+    from pydantic import TypeAdapter
+    from pydantic.json_schema import SkipJsonSchema
+
+    return TypeAdapter(Annotated[Any, SkipJsonSchema()]).core_schema

@@ -113,7 +113,6 @@ class Tracker:
         try:
             return self.flatten(obj, [])
         except (AttributeError, TypeError, RecursionError):
-            self.check_ownership(obj)  # an object inside itself
             self.info.check(obj)  # says what is wrong, and where
             raise
 
@@ -195,7 +194,7 @@ class _Ownership:
         for field in info.fields:
             if field.model is None:
                 continue
-            nested, value = field.model.__wintry_info__, getattr(obj, field.name, None)
+            nested, value = field.model.__wintry_info__, getattr(obj, field.name)
             if nested.immutable or value is None:
                 continue
             if not field.is_array:
