@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Generic, TypeVar
 
+import openapi_pydantic
 import pytest
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
@@ -24,7 +25,6 @@ from wintry.web import (
 )
 
 pytestmark = pytest.mark.anyio
-openapi_pydantic = pytest.importorskip("openapi_pydantic")
 
 T = TypeVar("T")
 
@@ -216,7 +216,6 @@ async def test_two_starts_write_the_same_document(serving, served) -> None:
 
 @pytest.mark.contract("WEB-110")
 async def test_the_page_loads_nothing_from_elsewhere(served) -> None:
-    pytest.importorskip("offapi")
     page = await served.client.get("/docs")
     assert page.status_code == 200
     assert "<title>Lines &amp; more</title>" in page.text
