@@ -140,7 +140,7 @@ class Service:
 ServiceFactory = Callable[..., Service]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -165,6 +165,14 @@ async def make_service(tmp_path: Path) -> AsyncIterator[ServiceFactory]:
 async def service(make_service: ServiceFactory) -> Service:
     """A service that runs on the embedded profile."""
     return await make_service().start()
+
+
+@pytest.fixture(scope="module")
+async def shared_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """One service for the tests of a module that leave nothing behind which others would see."""
+    service = Service(tmp_path_factory.mktemp("shared"), {})
+    yield await service.start()
+    await service.close()
 
 
 @pytest.fixture

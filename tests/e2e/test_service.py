@@ -55,8 +55,8 @@ class TestAllocate:
         assert rows == [{"orderid": "order 1/2", "sku": "TABLE", "batchref": "b1"}]
         assert (await service.product("TABLE"))["available_quantity"] == 7
 
-    async def test_an_unknown_sku_is_400(self, service: Any) -> None:
-        answer = await service.allocate("o1", "NOTHING")
+    async def test_an_unknown_sku_is_400(self, shared_service: Any) -> None:
+        answer = await shared_service.allocate("o1", "NOTHING")
 
         assert (answer.status_code, answer.json()["message"]) == (400, "Invalid sku NOTHING")
 
@@ -115,14 +115,14 @@ class TestChangeBatchQuantity:
         await service.views_agree("TABLE", ["o1"])
         assert await service.view("o1") == []
 
-    async def test_an_unknown_batch_is_404(self, service: Any) -> None:
-        assert (await service.post("/change_batch_quantity", ref="nope", qty=1)).status_code == 404
+    async def test_an_unknown_batch_is_404(self, shared_service: Any) -> None:
+        assert (await shared_service.post("/change_batch_quantity", ref="nope", qty=1)).status_code == 404
 
 
 @pytest.mark.contract("APP-013")
 class TestReads:
-    async def test_an_order_without_lines_is_a_problem(self, service: Any) -> None:
-        answer = await service.get("/allocations/nobody")
+    async def test_an_order_without_lines_is_a_problem(self, shared_service: Any) -> None:
+        answer = await shared_service.get("/allocations/nobody")
 
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
@@ -141,8 +141,8 @@ class TestReads:
             ],
         }
 
-    async def test_an_unknown_product_is_404(self, service: Any) -> None:
-        assert (await service.get("/products/nothing")).status_code == 404
+    async def test_an_unknown_product_is_404(self, shared_service: Any) -> None:
+        assert (await shared_service.get("/products/nothing")).status_code == 404
 
 
 @pytest.mark.contract("APP-014")
@@ -161,8 +161,8 @@ class TestReads:
         ("/change_batch_quantity", {"ref": "b", "qty": -1}),
     ],
 )
-async def test_invalid_input_is_422(service: Any, path: str, body: dict[str, Any]) -> None:
-    answer = await service.post(path, **body)
+async def test_invalid_input_is_422(shared_service: Any, path: str, body: dict[str, Any]) -> None:
+    answer = await shared_service.post(path, **body)
 
     assert answer.status_code == 422
     problem = answer.json()
