@@ -1,7 +1,9 @@
 """What annotations may say, and where their names are looked for."""
 
+import gc
 import importlib
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -186,6 +188,7 @@ class TestLazyHints:
                 "    order: Order | None = None\n"
             ),
         )
+        assert "hinted.lines" not in sys.modules  # defining a class imports nothing
         fields = info(module.Order).by_name
         line = sys.modules["hinted.lines"].Line
         assert [fields[name].model for name in ("lines", "last", "first")] == [line] * 3
@@ -217,6 +220,23 @@ class TestLazyHints:
         Code = str
         assert info(Order).by_name["lines"].model is Line
         assert info(Order).by_name["sku"].leaf is Code
+
+    def test_a_functions_locals_are_let_go_when_hints_are_resolved(self) -> None:
+        class Local:
+            pass
+
+        def define() -> tuple[type[Model], weakref.ref[Local]]:
+            local = Local()
+
+            class Order(Model):
+                x: int
+
+            return Order, weakref.ref(local)
+
+        order, local = define()
+        gc.collect()
+        assert info(order)
+        assert local() is None
 
     def test_inherited_hints_resolve_where_they_were_written(self, package: Callable[..., Any]) -> None:
         module = package(

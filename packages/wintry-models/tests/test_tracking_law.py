@@ -119,7 +119,7 @@ def test_changes_applied_to_the_old_give_the_new(root: Node, data: st.DataObject
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5)), st.lists(st.integers(6, 9), unique=True))
 def test_arrays_are_rearranged_with_as_few_moves_as_possible(order: list[int], gone: set[int], new: list[int]) -> None:
     holder = Node(id=0, children=[Node(id=number) for number in range(6)])
-    before = snapshot(holder)
+    before, old = snapshot(holder), holder.copy()
     kept = [number for number in order if number not in gone]
     holder.children = [Node(id=number) for number in [*new[:2], *kept, *new[2:]]]
     changes = diff(before, holder)
@@ -128,6 +128,7 @@ def test_arrays_are_rearranged_with_as_few_moves_as_possible(order: list[int], g
     assert [operation.item.id for operation in changes if isinstance(operation, Insert)] == new
     moves = [operation for operation in changes if isinstance(operation, Move)]
     assert len(moves) == len(kept) - longest_run(kept)
+    assert same(changes.apply_to(old), holder)
 
 
 def longest_run(numbers: list[int]) -> int:
