@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     send = words.add_parser("send", parents=[where], help="send data to a channel")
     send.add_argument("channel")
     send.add_argument("data", type=_data, metavar="JSON")
-    send.add_argument("--transport", default="default", metavar="NAME")
+    send.add_argument("--transport", metavar="NAME", help="the default one otherwise")
     return whole
 
 
@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(given: argparse.Namespace) -> int:
     async with _runtime(given) as runtime:
         if given.word == "send":
-            await runtime.transports[given.transport].start()
+            for transport in runtime.transports.values():
+                await transport.start()
             await TransportPublisher(runtime, transport=given.transport).send(given.channel, given.data)
             return 0
         letters = runtime.dead_letters

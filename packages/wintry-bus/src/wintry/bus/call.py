@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from asyncio import Task
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from .messages import Envelope, Message
 
 if TYPE_CHECKING:
     from .routes import Route
+
+Pending = tuple["Message | Outgoing", datetime | None, int]  # what, when, and its number among its parent's
 
 running: ContextVar[Call | None] = ContextVar("wintry.bus.call", default=None)
 
@@ -60,6 +63,10 @@ class Call:
     traceparent: str | None = None
     inbox: tuple[str, str] | None = None
     scope: Any = None
+    task: Task[Any] | None = None  # runs it, while its timeout counts
+    expired = False
+    running_in: set[Any]
+    pending: list[Pending] = []  # noqa: RUF012 - never changed: the first message makes a list of the call's own
     ready: Sequence[Call] = ()
     staged: Sequence[Call] = ()
     leaving: Sequence[Message | Outgoing] = ()  # what observers are told of at the commit
@@ -72,7 +79,6 @@ class Call:
     def __init__(self, route: Route, message: Any) -> None:
         self.route = route
         self.message = message
-        self.pending: list[tuple[Message | Outgoing, datetime | None, int]] = []
 
     # identity
 
@@ -154,17 +160,22 @@ class Call:
         """A message that leaves when the handler's work is committed."""
         number = self._count
         self._count = number + 1
-        self.pending.append((message, due, number))
+        if self.pending:
+            self.pending.append((message, due, number))
+        else:
+            self.pending = [(message, due, number)]
 
     def stage(self) -> list[Call]:
         """Turn what is pending into calls, one for each target."""
         staged: list[Call] = []
         if self.route.runtime.observers:
             self.leaving = [message for message, _, _ in self.pending]
+        targets = self.route.targets
         for message, due, number in self.pending:
-            for route in self.route.targets(message):
+            for route in targets(message):
                 made = self.child(route, message, number)
-                made.lane = route.lane(message)
+                if route.laned:
+                    made.lane = route.lane(message)
                 if due is not None:
                     made.due = due
                 staged.append(made)
@@ -181,12 +192,17 @@ class Call:
 
         `stored` is what the journal returned for the rows; None where there is no journal.
         """
-        staged = self.staged if stored is not None else self.stage()
-        self.staged = ()
+        runtime = self.route.runtime
+        if stored is None:
+            staged: Sequence[Call] = self.stage()
+        else:
+            staged, self.staged = self.staged, ()
         self.commits += 1
-        self.route.runtime.tell_left(self)
+        if self.leaving:
+            runtime.tell_left(self)
         if staged:
-            self.ready = [*self.ready, *self.route.runtime.dispatcher.accept(staged, stored)]
+            ready = runtime.dispatcher.accept(staged, stored)
+            self.ready = [*self.ready, *ready] if self.ready else ready
 
     def rollback(self) -> None:
         """The transaction was rolled back: nothing registered since the last commit survives."""

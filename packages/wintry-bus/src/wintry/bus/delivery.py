@@ -31,9 +31,15 @@ async def deliver(runtime: Runtime, call: Call) -> None:
     """Run one attempt and settle it."""
     token = running.set(call)
     try:
-        await _attempt(runtime, call)
+        if runtime.plain:
+            await call.route.run(runtime.instance(call.route.handler), call)
+        else:
+            await _attempt(runtime, call)
         if call.pending:
-            await flush(runtime, call)
+            if runtime.journal is None:
+                call.commit()
+            else:
+                await flush(runtime, call)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is settled
         call.rollback()
         await runtime.dispatcher.finish(_settle_failure(runtime, call, error))
@@ -55,10 +61,8 @@ async def deliver(runtime: Runtime, call: Call) -> None:
 async def _attempt(runtime: Runtime, call: Call) -> None:
     route = call.route
     handler = route.handler
-    if handler is None:
-        await route.run(None, call)
-    elif runtime.open_scope is None:
-        await _run(runtime, call, runtime.instance(handler.queue))
+    if handler is None or runtime.open_scope is None:
+        await _run(runtime, call, runtime.instance(handler))
     else:
         async with runtime.open_scope() as scope:
             call.scope = scope
@@ -66,7 +70,7 @@ async def _attempt(runtime: Runtime, call: Call) -> None:
 
 
 async def _run(runtime: Runtime, call: Call, queue: object) -> None:
-    if runtime.open_unit is None:
+    if runtime.open_unit is None or call.route.handler is None:
         await call.route.run(queue, call)
         return
     async with runtime.open_unit(call):

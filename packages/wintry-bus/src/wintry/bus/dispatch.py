@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .call import Call, running
@@ -63,7 +64,7 @@ class Dispatcher:
     def accept(self, staged: Sequence[Call], stored: Sequence[Row] | None) -> list[Call]:
         """Take over calls whose commit is known, and return those that this process may deliver now."""
         if stored is None:
-            return [call for call in staged if self._accept_unstored(call)]
+            return [call for call in staged if (call.lane is None and call.due is None) or self._accept_unstored(call)]
         rows = {(row.id, row.target): row for row in stored}
         ready = []
         for call in staged:
@@ -105,18 +106,19 @@ class Dispatcher:
     async def drain(self, calls: Iterable[Call]) -> None:
         """Deliver a chain here, as far as the budget goes, and leave the rest to the workers."""
         queue = deque(calls)
-        clock = asyncio.get_running_loop().time
-        end = clock() + self._runtime.limits.inline_budget
+        runtime = self._runtime
+        end = monotonic() + runtime.limits.inline_budget
         try:
             while queue:
                 call = queue.popleft()
                 if call.settled:
                     continue
-                if call.route.background or not self._lanes.is_head(call) or clock() > end:
+                waits = call.lane is not None and not self._lanes.is_head(call)
+                if waits or call.route.background or monotonic() > end:
                     self.submit(call)
                     await self._room_for_more()
                     continue
-                await deliver(self._runtime, call)
+                await deliver(runtime, call)
                 if call.ready:
                     queue.extend(call.ready)
         finally:

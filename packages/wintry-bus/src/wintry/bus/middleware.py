@@ -4,16 +4,17 @@ A middleware is `async def middleware(envelope, call_next)` that returns `await 
 handler is built once, innermost first; without middleware the handler is called directly. Middleware runs around each
 attempt, inside the retry layer, so that it sees every attempt.
 
-Timeouts of equal length end in the order in which they began. `Deadlines` therefore keeps one ordered table per length
-with a single timer for the oldest entry, and a handler that ends in time costs an insertion and a removal.
+Timeouts must cost next to nothing for the handlers that end in time, which are nearly all: see `Deadlines`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task, get_running_loop
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from .messages import Envelope
 
@@ -53,54 +54,56 @@ def in_thread(function: Callable[[Any, Any], Any]) -> Invoke:
     return invoke
 
 
-class Deadline:
-    """One running attempt: its task and when it ends, by the clock of its loop."""
+class Timed(Protocol):
+    """One running attempt, as far as its timeout goes."""
 
-    __slots__ = ("expired", "task", "when")
-
-    def __init__(self, task: asyncio.Task[Any], when: float) -> None:
-        self.task = task
-        self.when = when
-        self.expired = False
+    task: asyncio.Task[Any] | None
+    expired: bool
+    running_in: set[Any]
 
 
 class Deadlines:
-    """The running attempts with one length of timeout, in seconds."""
+    """The running attempts with one length of timeout, in seconds.
+
+    Attempts are kept in generations, each an eighth of the timeout long. One that is still there when its generation
+    has become too old is cancelled, up to an eighth late; one that ends in time has cost two operations on a set. The
+    timer that ages the generations runs only while there are attempts.
+    """
+
+    _GENERATIONS = 8
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._running: dict[Deadline, None] = {}
+        self._step = seconds / self._GENERATIONS
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._young: set[Timed] = set()
+        self._older: deque[set[Timed]] = deque()
 
-    def begin(self) -> Deadline:
+    def begin(self, attempt: Timed) -> None:
         """Cancel the calling task when the time is up, unless `end` is called before."""
-        task = asyncio.current_task()
-        assert task is not None
-        loop = asyncio.get_running_loop()
-        when = loop.time() + self._seconds
-        deadline = Deadline(task, when)
+        loop = get_running_loop()
         if loop is not self._loop:
-            self._loop, self._timer = loop, None
-            self._running.clear()
-        self._running[deadline] = None
-        if self._timer is None:
-            self._timer = loop.call_at(when, self._expire)
-        return deadline
+            self._begin_in(loop)
+        attempt.task = current_task(loop)
+        attempt.running_in = young = self._young
+        young.add(attempt)
 
-    def end(self, deadline: Deadline) -> None:
-        """The attempt is over."""
-        self._running.pop(deadline, None)
+    def _begin_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._young = set()
+        self._older = deque((set() for _ in range(self._GENERATIONS)), maxlen=self._GENERATIONS)
+        loop.call_later(self._step, self._age)
 
-    def _expire(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._timer = None
-        while self._running:
-            deadline = next(iter(self._running))
-            if deadline.when > now:
-                self._timer = loop.call_at(deadline.when, self._expire)
-                return
-            del self._running[deadline]
-            deadline.expired = True
-            deadline.task.cancel()
+    def _age(self) -> None:
+        loop = get_running_loop()
+        if loop is not self._loop:
+            return
+        for attempt in self._older[0]:
+            attempt.expired = True
+            if attempt.task is not None:
+                attempt.task.cancel()
+        self._older.append(self._young)
+        self._young = set()
+        if any(self._older):
+            loop.call_later(self._step, self._age)
+        else:
+            self._loop = None

@@ -31,9 +31,9 @@ class Publisher(Protocol):
 
 
 class TransportPublisher:
-    """A publisher on a transport of a runtime."""
+    """A publisher on a transport of a runtime, by its name or on the runtime's default."""
 
-    def __init__(self, runtime: Runtime, *, transport: str = "default") -> None:
+    def __init__(self, runtime: Runtime, *, transport: str | None = None) -> None:
         self._runtime = runtime
         self._transport = transport
 
@@ -46,15 +46,15 @@ class TransportPublisher:
         Raises:
             CapabilityError: the runtime has no transport of that name.
         """
-        transports = self._runtime.transports
-        to = transports.get(self._transport)
+        name, transports = self._transport or self._runtime.default_transport, self._runtime.transports
+        to = transports.get(name)
         if to is None:
-            hint = nearest(self._transport, [*transports]) or "none is configured"
-            raise CapabilityError(f"there is no transport {self._transport!r}: {hint}")
+            hint = nearest(name, [*transports]) or "none is configured"
+            raise CapabilityError(f"there is no transport {name!r}: {hint}")
         body = encode_data(data)
         call = running.get()
         if call is not None and call.open:
-            call.add(Outgoing(self._transport, channel, body, key or call.key))
+            call.add(Outgoing(name, channel, body, key or call.key))
             return
         now = datetime.now(UTC).isoformat()
         await to.publish(channel, [TransportMessage(random_id(), channel, body, key, {"time": now})])
@@ -64,6 +64,8 @@ class TransportPublisher:
 
 class ChannelRoute(Route):
     """The route to a channel of a transport."""
+
+    laned = True
 
     def __init__(self, runtime: Runtime, name: str, transport: Transport, channel: str) -> None:
         async def publish(_: Any, outgoing: Outgoing) -> None:

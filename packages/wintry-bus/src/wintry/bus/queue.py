@@ -88,12 +88,24 @@ class MessageQueue:
                     return None
         token = running.set(call)
         try:
-            result = await self.__run(runtime, route, call)
+            if runtime.plain:
+                result = await route.run(self, call)
+            else:
+                result = await self.__run_in_unit(runtime, route, call)
+            if call.pending:
+                if runtime.journal is None:
+                    call.commit()
+                else:
+                    await flush(runtime, call)
+        except Exception as error:  # noqa: BLE001 - it is raised when no attempt is left
+            result = await self.__repeat(runtime, route, call, error)
         except BaseException:
             runtime.dispatcher.submit_all(call.ready)
             raise
         finally:
             running.reset(token)
+        if runtime.observers:
+            runtime.tell_handled(call)
         if call.ready:
             if outer is None or outer.entry:
                 await runtime.dispatcher.drain(call.ready)
@@ -101,32 +113,33 @@ class MessageQueue:
                 outer.ready = [*outer.ready, *call.ready]
         return result
 
-    async def __run(self, runtime: Runtime, route: HandlerRoute, call: Call) -> Any:
-        """The attempts of a command that a caller waits for."""
-        began = 0.0
+    async def __run_in_unit(self, runtime: Runtime, route: HandlerRoute, call: Call) -> Any:
+        if runtime.open_unit is None:
+            return await route.run(self, call)
+        async with runtime.open_unit(call):
+            result = await route.run(self, call)
+            reach("handled")
+        return result
+
+    async def __repeat(self, runtime: Runtime, route: HandlerRoute, call: Call, error: Exception) -> Any:
+        """The further attempts of a command that a caller waits for: its result, or the last error."""
+        began = time.monotonic()
         while True:
+            call.rollback()
+            delay = route.entry_retry.again(error, call.attempt, time.monotonic() - began)
+            if delay is None or call.commits:
+                runtime.dispatcher.submit_all(call.ready)
+                raise error
+            await asyncio.sleep(delay)
+            call.restart()
+            call.attempt += 1
             try:
-                if runtime.open_unit is None:
-                    result = await route.run(self, call)
-                else:
-                    async with runtime.open_unit(call):
-                        result = await route.run(self, call)
-                        reach("handled")
+                result = await self.__run_in_unit(runtime, route, call)
                 if call.pending:
                     await flush(runtime, call)
-            except Exception as error:
-                call.rollback()
-                began = began or time.time()
-                delay = route.entry_retry.again(error, call.attempt, time.time() - began)
-                if delay is None or call.commits:
-                    raise
-                await asyncio.sleep(delay)
-                call.restart()
-                call.attempt += 1
-            else:
-                if runtime.observers:
-                    runtime.tell_handled(call)
                 return result
+            except Exception as again:  # noqa: BLE001 - it is raised when no attempt is left
+                error = again
 
     def register(self, message: Message, *, delay: float | None = None, at: datetime | None = None) -> None:
         """Let a message follow when what the running handler does is committed.

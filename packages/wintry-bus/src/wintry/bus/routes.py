@@ -30,6 +30,7 @@ class Route:
 
     background = False
     hold = False
+    laned = False  # whether its messages may have a lane
     handler: Handler | None = None
     chain: Chain | None = None
 
@@ -47,20 +48,21 @@ class Route:
         Raises:
             HandlerTimeout: it ran longer than its timeout.
         """
-        deadline = None if self.deadlines is None else self.deadlines.begin()
+        if self.deadlines is not None:
+            self.deadlines.begin(call)
         call.open = True
         try:
             if self.chain is None:
                 return await self.invoke(queue, call.message)
             return await self.chain(queue, call.envelope)
         except BaseException as error:
-            if deadline is not None and deadline.expired and deadline.task.uncancel() == 0:
+            if call.expired and call.task is not None and call.task.uncancel() == 0:
                 raise HandlerTimeout(f"{self.target} ran longer than {self.timeout:g} s") from error
             raise
         finally:
             call.open = False
-            if deadline is not None and self.deadlines is not None:
-                self.deadlines.end(deadline)
+            if call.task is not None:
+                call.running_in.discard(call)
 
     def targets(self, message: Message | Outgoing) -> Sequence[Route]:
         """The routes that a message registered on this one takes."""
@@ -95,6 +97,7 @@ class HandlerRoute(Route):
         self.background = handler.mark.background
         self.hold = handler.mark.on_exhausted == "hold"
         self.key = handler.message.__contract__.key
+        self.laned = self.key is not None
         self.chain = compile_chain(invoke, routes.runtime.middleware)
 
     def targets(self, message: Message | Outgoing) -> Sequence[Route]:

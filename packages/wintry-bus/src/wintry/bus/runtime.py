@@ -28,7 +28,7 @@ from .routes import Route, Routes
 from .transports.transport import Transport
 
 if TYPE_CHECKING:
-    from .handlers import HandlerTable
+    from .handlers import Handler, HandlerTable
     from .queue import MessageQueue
 
 T = TypeVar("T")
@@ -38,6 +38,10 @@ class Scope(Protocol):
     """A scope of the container, as far as the bus needs it."""
 
     async def get(self, key: type[T], /) -> T: ...
+
+
+OpenScope = Callable[[], AbstractAsyncContextManager[Scope]]
+OpenUnit = Callable[[Call], AbstractAsyncContextManager[object]]
 
 
 class Observer(Protocol):
@@ -90,20 +94,22 @@ class Runtime:
     def __init__(
         self,
         *,
-        open_scope: Callable[[], AbstractAsyncContextManager[Scope]] | None = None,
-        open_unit: Callable[[Call], AbstractAsyncContextManager[object]] | None = None,
+        open_scope: OpenScope | None = None,
+        open_unit: OpenUnit | None = None,
         in_transaction: Callable[[], bool] | None = None,
         journal: JournalStore | None = None,
         middleware: Sequence[Middleware] = (),
         transports: Mapping[str, Transport] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.open_scope = open_scope
-        self.open_unit = open_unit
+        self._open_scope = open_scope
+        self._open_unit = open_unit
+        self.plain = open_scope is None and open_unit is None  # handlers run on the object at hand, in nothing
         self.in_transaction = in_transaction
         self.journal = journal
         self.middleware = tuple(middleware)
         self.transports = dict(transports or {})
+        self.default_transport = "default"
         self.limits = limits or Limits()
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:8]}"
         self.memory = MemoryJournal()
@@ -115,6 +121,26 @@ class Runtime:
         self._targets: dict[str, Route] = {}
         self._instances: dict[type, MessageQueue] = {}
         self.dispatcher = Dispatcher(self)
+
+    @property
+    def open_scope(self) -> OpenScope | None:
+        """Opens a scope of the container; an application sets it once its container is there."""
+        return self._open_scope
+
+    @open_scope.setter
+    def open_scope(self, opener: OpenScope | None) -> None:
+        self._open_scope = opener
+        self.plain = opener is None and self._open_unit is None
+
+    @property
+    def open_unit(self) -> OpenUnit | None:
+        """Opens what runs around a handler: the unit of work, or the hooks of the units in it."""
+        return self._open_unit
+
+    @open_unit.setter
+    def open_unit(self, opener: OpenUnit | None) -> None:
+        self._open_unit = opener
+        self.plain = opener is None and self._open_scope is None
 
     # queues and routes
 
@@ -143,9 +169,9 @@ class Runtime:
             self._instances[type(queue)] = queue
         return self.add(type(queue))
 
-    def instance(self, queue: type) -> MessageQueue:
-        """The object that deliveries to a queue class run on where there is no container."""
-        return self._instances[queue]
+    def instance(self, handler: Handler | None) -> MessageQueue | None:
+        """The object that deliveries to a handler run on where there is no container; none for a channel."""
+        return None if handler is None else self._instances[handler.queue]
 
     def route(self, target: str) -> Route:
         """The route to a handler's id or `transport:channel`.

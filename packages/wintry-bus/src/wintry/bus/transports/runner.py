@@ -123,8 +123,8 @@ class Runner:
                 reach("received")
                 if self._draining:
                     await delivery.release()
-                else:
-                    yield delivery
+                    await asyncio.Event().wait()  # nothing more is taken; closing the source would lose what runs
+                yield delivery
         finally:
             close = getattr(source, "aclose", None)
             if close is not None:
