@@ -9,8 +9,7 @@ import pytest
 
 from wintry.repository import Backends
 from wintry.repository.testing import CASES, QUERIES, Case, QueryCase
-
-pytestmark = pytest.mark.anyio
+from wintry.repository.testing.differential import differential
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -20,6 +19,11 @@ async def backends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         yield opened
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("case", [*CASES, *QUERIES], ids=str)
 async def test_contract(case: Case | QueryCase, backends: Backends) -> None:
     await case.run(backends)
+
+
+def test_random_queries_agree_with_the_memory_backend(tmp_path: Path) -> None:
+    differential(f"sqlite:///{tmp_path / 'random.db'}")

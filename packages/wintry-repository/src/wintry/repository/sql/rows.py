@@ -34,12 +34,12 @@ class TableWriter:
         self.node = node
         self.table = node.table
         self.columns = tuple(column.name for column in node.table.columns)
+        self.unique = frozenset(column.name for index in node.table.indexes if index.unique for column in index.columns)
         self._compiler = compiler
         self._encoder = encoder
         self.row: Callable[[Any, Key, int], Row] = _row_function(node, encoder)
         self.arrays = tuple(_arrays(node.shape, ()))
         places = [self.columns.index(column.name) for column in node.key]
-        self._own_places = [self.columns.index(column.name) for column in node.key[len(node.parent_key) :]]
         self.key_of_row: Callable[[Row], Key] = _picker(places)
         self.update = lru_cache(maxsize=None)(self._update)
 

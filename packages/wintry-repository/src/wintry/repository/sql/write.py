@@ -2,8 +2,8 @@
 
 A flush gathers rows per statement over all operations and sends them together: the roots first, each deleted or updated
 only at the version that is expected, then what leaves (rows below go with their parent), changes in rows that stay, and
-new rows, parents before children. What a unique value gives up is so free before another row takes it; where rows of one
-table hand unique values to one another, these are parked on values that nothing else can have.
+new rows, parents before children. What a row gives up of unique values is so free before another row takes it; where
+several rows of a table change such a value, they are parked first on values that nothing else can have.
 
 A list mostly grows at its end: then its new rows find their position in the INSERT itself. Only where something is put
 between stored rows, or moves, are the positions of that one list read first.
@@ -12,7 +12,7 @@ between stored rows, or moves, are the positions of that one list read first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
 from wintry.models import Model, info, tracking
@@ -47,11 +47,14 @@ class Flush:
     def __init__(self, backend: SqlBackend, execution: SqlExecution) -> None:
         self._backend = backend
         self._execution = execution
-        self._guards: dict[tuple[str, int], Step] = {}
+        self._gone: dict[str, Step] = {}
+        self._guards: dict[str, Step] = {}
         self._deletes: dict[str, Step] = {}
         self._updates: dict[str, Step] = {}
         self._inserts: dict[str, Step] = {}
+        self._moves: dict[str, Step] = {}
         self._sets: dict[TableWriter, dict[Key, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+        self._claims: dict[tuple[TableWriter, str], list[Key]] = defaultdict(list)
 
     async def add(self, operation: Operation) -> None:
         """Add the statements for `operation`. Raises `InvalidValue`, `SharedChild`, `DuplicateChild`."""
@@ -65,25 +68,22 @@ class Flush:
                 await _Changes(self, self._backend.writer(type(obj)), operation).add(changes)
             case Delete(model, id, expected):
                 top = self._backend.writer(model).top
+                key = top.key(id)
                 if expected is None:
-                    self.step(self._deletes, top, top.delete).rows.append(top.key(id))
+                    self.step(self._gone, top, top.delete).rows.append(key)
                 else:
-                    self._guard(top, top.delete_guarded, 0).rows.append((*top.key(id), expected))
+                    self.step(self._gone, top, top.delete_guarded, guarded=True).rows.append((*key, expected))
             case _:
                 assert_never(operation)
 
-    def _guard(self, top: TableWriter, text: str, order: int, columns: tuple[str, ...] = ()) -> Step:
-        step = self._guards.get((text, order))
-        if step is None:
-            step = self._guards[text, order] = Step(text, top.node, columns, guarded=True)
-        return step
-
     @staticmethod
-    def step(phase: dict[str, Step], table: TableWriter, text: str, columns: tuple[str, ...] = ()) -> Step:
+    def step(
+        phase: dict[str, Step], table: TableWriter, text: str, columns: tuple[str, ...] = (), *, guarded: bool = False
+    ) -> Step:
         """The step of a phase for one text."""
         step = phase.get(text)
         if step is None:
-            step = phase[text] = Step(text, table.node, columns)
+            step = phase[text] = Step(text, table.node, columns, guarded)
         return step
 
     def _whole(self, writer: AggregateWriter, obj: Model) -> None:
@@ -130,12 +130,24 @@ class Flush:
     def set(self, table: TableWriter, key: Key, columns: dict[str, Any]) -> None:
         """Change columns of the row of `key`."""
         self._sets[table][key].update(columns)
+        self._claim(table, key, columns)
+
+    def _claim(self, table: TableWriter, key: Key, columns: Iterable[str]) -> None:
+        for column in columns:
+            if column in table.unique:
+                self._claims[table, column].append(key)
+
+    def move(self, table: TableWriter, key: Key, position: int) -> None:
+        """Change the position of a row that is keyed by it, after everything else has used the old key."""
+        column = table.columns[-1]
+        self.step(self._moves, table, table.update((column,)), (column,)).rows.append((position, *key))
 
     def bump(self, top: TableWriter, key: Key, update: Update, columns: dict[str, Any]) -> None:
         """Guard a root by its version and store the next one, with the changes of its own row."""
         names = (*columns, top.columns[-1])
-        step = self._guard(top, top.update(names, guarded=True), 1, names)
+        step = self.step(self._guards, top, top.update(names, guarded=True), names, guarded=True)
         step.rows.append((*columns.values(), update.becomes, *key, update.expected))
+        self._claim(top, key, columns)
 
     async def positions(self, table: TableWriter, parent_key: Key) -> list[tuple[Row, int]]:
         """Keys (their own part) and positions of a stored array, in order."""
@@ -148,8 +160,16 @@ class Flush:
             for key, columns in rows.items():
                 names = tuple(columns)
                 self.step(self._updates, table, table.update(names), names).rows.append((*columns.values(), *key))
-        guards = [self._guards[key] for key in sorted(self._guards, key=lambda key: key[1])]
-        steps = [*guards, *self._deletes.values(), *self._updates.values(), *self._inserts.values()]
+        inserts = sorted(self._inserts.values(), key=lambda step: len(step.node.path))  # parents first
+        steps = [
+            *self._parked(),
+            *self._gone.values(),
+            *self._guards.values(),
+            *self._deletes.values(),
+            *self._updates.values(),
+            *inserts,
+            *self._moves.values(),
+        ]
         if not steps:
             return
         try:
@@ -158,6 +178,14 @@ class Flush:
             error = await self._error(refused)
             self._execution.abort(error)
             raise error from refused.cause
+
+    def _parked(self) -> Iterable[Step]:
+        """Steps that take unique values out of the way where several rows change them."""
+        for (table, column), keys in self._claims.items():
+            if len(keys) > 1:
+                parking = self._backend.dialect.parking
+                rows = [(parking(number), *key) for number, key in enumerate(keys)]
+                yield Step(table.update((column,)), table.node, (column,), rows=rows)
 
     async def _error(self, refused: Refused) -> Exception:
         step, dialect = refused.step, self._backend.dialect
@@ -187,35 +215,35 @@ class _Changes:
         self._key = writer.top.key(info(type(update.object)).id_of(update.object))
         self._root: dict[str, Any] = {}
         self._edits: dict[tracking.Path, ArrayEdit] = {}
+        self._places: dict[tracking.Path, list[Row | None]] = {}
 
     async def add(self, changes: ChangeSet) -> None:
+        sets: list[tuple[tracking.Path, Any]] = []
         for operation in changes:
             match operation:
                 case tracking.Set(path, value) | tracking.Replace(path, value):
-                    self._set(path, value)
+                    sets.append((path, value))
                 case tracking.Insert(path, index, item):
                     self._edit(path).inserted[index] = item
-                case tracking.Remove(path, key):
-                    self._remove(path, key)
-                case tracking.Move(path, key, index):
-                    self._edit(path).moved[self._array(path)[0].key(key.id)] = index
-                case _:
-                    assert_never(operation)
-        for path, edit in self._edits.items():
-            await self._rearrange(path, edit)
+                case tracking.Remove(path, tracking.Key(id)):
+                    self._edit(path).removed.add(self._table(path).key(id))
+                case tracking.Remove(path, int(place)):
+                    self._edit(path).removed_places.add(place)
+                case tracking.Move(path, tracking.Key(id), index):
+                    self._edit(path).moved[self._table(path).key(id)] = index
+        entered = {path[:at] for path in (*self._edits, *(path for path, _ in sets)) for at in _items(path)}
+        for path, edit in self._edits.items():  # an outer array stands before those in its items
+            await self._rearrange(path, edit, numbered=path in entered)
+        for path, value in sets:
+            await self._set(path, value)
         self._flush.bump(self._writer.top, self._key, self._update, self._root)
 
     def _edit(self, path: tracking.Path) -> ArrayEdit:
         return self._edits.setdefault(path, ArrayEdit())
 
-    def _remove(self, path: tracking.Path, key: tracking.Key | int) -> None:
-        if isinstance(key, int):
-            self._edit(path).removed_places.add(key)
-        else:
-            self._edit(path).removed.add(self._array(path)[0].key(key.id))
-
-    def _set(self, path: tracking.Path, value: Any) -> None:
-        table, shape, key = self._row(path[:-1])
+    async def _set(self, path: tracking.Path, value: Any) -> None:
+        table, shape = self._place(path[:-1])
+        key = await self._key_at(path[:-1])
         name = path[-1]
         assert isinstance(name, str), "a value is set in a field"
         member = shape.members[name]
@@ -245,33 +273,48 @@ class _Changes:
             elif isinstance(member, Embedded):
                 self._renew_nested(member.shape, inner, key)
 
-    def _row(self, path: tracking.Path) -> tuple[TableWriter, Shape, Key]:
-        """The table, the shape in it and the key of the row that the object at `path` is stored in."""
-        table, shape, key = self._writer.top, self._writer.root.shape, self._key
+    def _place(self, path: tracking.Path) -> tuple[TableWriter, Shape]:
+        """The table that the object or array at `path` is stored in, and the shape of what is there."""
+        table, shape = self._writer.top, self._writer.root.shape
         for part in path:
             if isinstance(part, str):
                 member = shape.members[part]
                 if isinstance(member, Children):
-                    table = self._writer.tables[member.node]
-                    shape = member.node.shape
+                    table, shape = self._writer.tables[member.node], member.node.shape
                 else:
                     assert isinstance(member, Embedded), "a path goes through Models"
                     shape = member.shape
-            else:
-                assert isinstance(part, tracking.Key), "what has no id is replaced as a whole"
-                key = (*key, *table.key(part.id))
-        return table, shape, key
+        return table, shape
 
-    def _array(self, path: tracking.Path) -> tuple[TableWriter, Key]:
-        """The table of the array at `path`, and its parent's key."""
-        table, _, key = self._row(path)
-        return table, key
+    def _table(self, path: tracking.Path) -> TableWriter:
+        return self._place(path)[0]
 
-    async def _rearrange(self, path: tracking.Path, edit: ArrayEdit) -> None:
-        flush, writer = self._flush, self._writer
-        table, parent_key = self._array(path)
-        needs_positions = table.node.keyed_by_position and bool(table.arrays)
-        edges = None if needs_positions else edit.edges(self._length(path))
+    async def _key_at(self, path: tracking.Path) -> Key:
+        """The key of the row that the object at `path` is stored in; of an array, the key of its parent."""
+        key = self._key
+        for at, part in enumerate(path):
+            if isinstance(part, tracking.Key):
+                key = (*key, *self._table(path[:at]).key(part.id))
+            elif isinstance(part, int):
+                own = (await self._stored_places(path[:at], key))[part]
+                assert own is not None, "what is new has no changes of its own"
+                key = (*key, *own)
+        return key
+
+    async def _stored_places(self, path: tracking.Path, parent_key: Key) -> list[Row | None]:
+        """The own keys that the items of the new list at `path` are stored with; None for a new item."""
+        places = self._places.get(path)
+        if places is None:
+            stored = await self._flush.positions(self._table(path), parent_key)
+            places = self._places[path] = [own for own, _ in stored]
+        return places
+
+    async def _rearrange(self, path: tracking.Path, edit: ArrayEdit, *, numbered: bool) -> None:
+        """Delete, insert and move the items of one array; `numbered`: other changes speak of its items by place."""
+        flush, writer, table = self._flush, self._writer, self._table(path)
+        parent_key = await self._key_at(path)
+        by_position = table.node.keyed_by_position
+        edges = None if numbered or (by_position and table.arrays) else edit.edges(self._length(path))
         if edges is not None:
             for own in edit.removed:
                 flush.delete(table, (*parent_key, *own))
@@ -282,14 +325,19 @@ class _Changes:
                 flush.one(writer, table, table.append, item, parent_key)
             return
         stored = await flush.positions(table, parent_key)
-        placed, gone = place(stored, edit, afresh=table.node.keyed_by_position)
+        placed, gone = place(stored, edit, afresh=by_position)
+        self._places[path] = [None if isinstance(each.item, Model) else each.item for each in placed]
         for own in gone:
             flush.delete(table, (*parent_key, *own))
         for each in placed:
             if isinstance(each.item, Model):
                 flush.one(writer, table, table.insert, each.item, parent_key, each.position)
             elif each.position != each.stored_at:
-                flush.set(table, (*parent_key, *each.item), {table.columns[-1]: each.position})
+                key = (*parent_key, *each.item)
+                if by_position:
+                    flush.move(table, key, each.position)
+                else:
+                    flush.set(table, key, {table.columns[-1]: each.position})
 
     def _length(self, path: tracking.Path) -> int:
         """The length of the new list at `path`."""
@@ -297,10 +345,17 @@ class _Changes:
         for part in path:
             if isinstance(part, str):
                 found = getattr(found, part)
-            elif isinstance(part, tracking.Key):
+            elif isinstance(part, int):
+                found = found[part]
+            else:
                 id = part.id
                 found = next(item for item in found if info(type(item)).id_of(item) == id)
         return len(found)
+
+
+def _items(path: tracking.Path) -> Iterable[int]:
+    """Where in `path` an item is meant by its place in the list."""
+    return (at for at, part in enumerate(path) if isinstance(part, int))
 
 
 def _id(node: Node, key: Row) -> Any:

@@ -309,6 +309,10 @@ class SQLite:
         """How a value of this type is bound; None: as it is. Values of type None never come."""
         return _ENCODERS.get(kind)
 
+    def parking(self, number: int) -> str:
+        """A value that no field can have, for a column of any type: text with a NUL."""
+        return f"\0{number}"
+
     def translate(self, error: Exception) -> Exception:
         """The error of the taxonomy that an error of the driver means."""
         if isinstance(error, StoreError):
