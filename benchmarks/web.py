@@ -1,12 +1,17 @@
-"""Requests through controllers, in process, against endpoints written by hand on Starlette and pydantic."""
+"""Requests through controllers, in process, against endpoints written by hand on Starlette and pydantic.
+
+Everybody gives a request an id and logs it through a thread; the peers have the limit's middleware for it. A round is
+short, so that what waits for that thread is written between two turns, not in the neighbour's.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,8 +21,8 @@ from starlette.types import ASGIApp
 
 from benchmarks.harness import Case, Goal, Operation
 from benchmarks.limits import web as limit
-from wintry.ioc import Container
-from wintry.web import DataResponse, Problems, compile_routes, controller, get, post
+from wintry.ioc import Container, provider
+from wintry.web import App, DataResponse, Problems, WinterSettings, compile_routes, controller, get, post
 
 Answered = tuple[int, bytes]
 BOMB = json.dumps({"xs": ["x"] * 100_000}).encode()
@@ -33,6 +38,7 @@ HEADERS = [
 # ---- ours
 
 
+@provider
 class Ledger:
     """What the endpoints stand on."""
 
@@ -43,6 +49,7 @@ class Ledger:
         return limit.ROWS[offset : offset + limit_]
 
 
+@provider(lifetime="scoped")
 class Service:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -86,7 +93,30 @@ def filler(number: int) -> type[Any]:
 
 
 @asynccontextmanager
-async def wintry(extra: int = 0) -> AsyncIterator[ASGIApp]:
+async def wintry() -> AsyncIterator[ASGIApp]:
+    """The application with all its defaults: request id, access log, problems, limits, injection."""
+    with silenced("wintry"):
+        async with App(__name__, settings=WinterSettings(name="bench"), components=()).running() as app:
+            yield app
+
+
+@contextmanager
+def silenced(name: str) -> Iterator[None]:
+    """Make the log lines and let them go nowhere."""
+    logger = logging.getLogger(name)
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [logging.NullHandler()]
+    try:
+        yield
+    finally:
+        logger.level, logger.propagate, logger.handlers = before
+
+
+@asynccontextmanager
+async def wintry_routes(extra: int) -> AsyncIterator[ASGIApp]:
+    """The routes alone, behind `extra` others."""
     container, problems = Container(), Problems()
     container.register(Ledger, lifetime="singleton")
     container.register(Service, lifetime="scoped")
@@ -100,7 +130,14 @@ async def wintry(extra: int = 0) -> AsyncIterator[ASGIApp]:
 
 
 @asynccontextmanager
-async def by_hand(extra: int = 0) -> AsyncIterator[ASGIApp]:
+async def by_hand() -> AsyncIterator[ASGIApp]:
+    with silenced("limit"):
+        async with limit.AccessLog(limit.application()).running() as app:
+            yield app
+
+
+@asynccontextmanager
+async def starlette_routes(extra: int) -> AsyncIterator[ASGIApp]:
     yield limit.application(extra)
 
 
@@ -140,7 +177,9 @@ async def fastapi() -> AsyncIterator[ASGIApp]:
     app.post("/allocate", response_model=limit.Text, status_code=202)(allocate)
     app.get("/orders/{orderid}/rows", response_model=limit.Rows)(rows)
     app.post("/numbers", response_model=limit.Text)(numbers)
-    yield app
+    with silenced("limit"):
+        async with limit.AccessLog(app).running() as logged:
+            yield logged
 
 
 Rows = limit.Rows
@@ -174,7 +213,9 @@ async def litestar() -> AsyncIterator[ASGIApp]:
         async def numbers(self, data: limit.Numbers) -> limit.Text:
             return limit.Text(data=str(sum(data.xs)))
 
-    yield framework.Litestar([Orders], openapi_config=None)
+    with silenced("limit"):
+        async with limit.AccessLog(framework.Litestar([Orders], openapi_config=None)).running() as logged:
+            yield logged
 
 
 # ---- one request
@@ -245,19 +286,26 @@ def same(answered: Answered) -> object:
     return answered[0], json.loads(answered[1])
 
 
+SHORT: Any = {"loops": 300, "rounds": 45}
 REQUEST_GOALS = [Goal("limit", at_most=1.0), Goal("FastAPI", at_most=0.30), Goal("Litestar", at_most=0.6)]
 COMMAND = json.dumps({"orderid": "order-7", "sku": "SKU-1", "qty": 3}).encode()
 
-ping = contend(Case(name="ping", goals=REQUEST_GOALS, compare=same), "GET", "/ping")
-post_model = contend(Case(name="post a model", goals=REQUEST_GOALS, compare=same), "POST", "/allocate", b"", COMMAND)
+ping = contend(Case(name="ping", goals=REQUEST_GOALS, compare=same, **SHORT), "GET", "/ping")
+post_model = contend(
+    Case(name="post a model", goals=REQUEST_GOALS, compare=same, **SHORT), "POST", "/allocate", b"", COMMAND
+)
 get_query = contend(
-    Case(name="path and query", goals=REQUEST_GOALS, compare=same), "GET", "/orders/order-7/rows", b"limit=2&offset=1"
+    Case(name="path and query", goals=REQUEST_GOALS, compare=same, **SHORT),
+    "GET",
+    "/orders/order-7/rows",
+    b"limit=2&offset=1",
 )
 get_list = contend(
     Case(
         name="list of 50",
         goals=[Goal("limit", at_most=1.0), Goal("FastAPI", at_most=0.60), Goal("Litestar", at_most=0.6)],
         compare=same,
+        **SHORT,
     ),
     "GET",
     "/orders/order-7/rows",
@@ -276,6 +324,8 @@ bomb = contend(
 )
 
 routes = Case(name="400 routes, to 10", goals=[Goal("limit", at_most=1.1)], compare=same)
-routes.ours(operations(partial(wintry, 400), "GET", "/orders/order-7/rows", b"limit=1"))
-routes.limit(operations(partial(wintry, 10), "GET", "/orders/order-7/rows", b"limit=1"))
-routes.peer("Starlette, 400 routes")(operations(partial(by_hand, 400), "GET", "/orders/order-7/rows", b"limit=1"))
+routes.ours(operations(partial(wintry_routes, 400), "GET", "/orders/order-7/rows", b"limit=1"))
+routes.limit(operations(partial(wintry_routes, 10), "GET", "/orders/order-7/rows", b"limit=1"))
+routes.peer("Starlette, 400 routes")(
+    operations(partial(starlette_routes, 400), "GET", "/orders/order-7/rows", b"limit=1")
+)

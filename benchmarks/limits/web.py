@@ -2,14 +2,19 @@
 
 Endpoints as a careful author writes them: the objects of a request are made by hand, the body is counted and its type
 checked before it is read as a model, answers are models dumped to JSON with `nosniff`, and every error is a problem
-document with its list capped.
+document with its list capped. Requests have an id and are logged by a thread, as a service in production does.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LIMIT = 1 << 20
 NOSNIFF = {"x-content-type-options": "nosniff"}
@@ -181,6 +187,58 @@ async def failed(request: Request, error: Exception) -> Response:
     identifier = uuid4().hex
     logger.error("problem %s", identifier, exc_info=error)
     return problem(500, "Internal Server Error", request.url.path, id=identifier)
+
+
+class AccessLog:
+    """An id for each request, and one line for it that a thread writes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self.logger = logging.getLogger("limit.access")
+
+    def write(self) -> None:
+        while (line := self.lines.get()) is not None:
+            self.logger.info(json.dumps(line))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ASGIApp]:
+        thread = threading.Thread(target=self.write, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.lines.put(None)
+            thread.join()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sent = dict(scope["headers"]).get(b"x-request-id")
+        identifier = sent.decode() if sent is not None and len(sent) <= 64 and sent.isalnum() else os.urandom(8).hex()
+        scope.setdefault("state", {})["request_id"] = identifier
+        status = 500
+        began = time.perf_counter()
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-request-id", identifier.encode()))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, answered)
+        finally:
+            self.lines.put(
+                {
+                    "time": time.time(),
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "status": status,
+                    "ms": round((time.perf_counter() - began) * 1000, 2),
+                    "client": scope["client"][0],
+                    "request_id": identifier,
+                }
+            )
 
 
 def application(extra: int = 0) -> Starlette:

@@ -176,6 +176,19 @@ async def test_a_slow_client_is_dropped(served) -> None:
     assert closed == ["source", "scope"]
 
 
+@pytest.mark.contract("WEB-094")
+async def test_a_burst_does_not_drop_a_client_that_keeps_up(served) -> None:
+    client = Client(served.app)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.listen, "/fast")
+            while "data: 999" not in client.text:
+                client.heard = anyio.Event()
+                await client.heard.wait()
+            client.gone.set()
+    assert client.text.count("data: ") == 1000
+
+
 @pytest.mark.contract("WEB-095")
 async def test_closing_ends_all_streams_and_those_that_begin_later(served) -> None:
     client, late = Client(served.app), Client(served.app)

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, InstanceOf, TypeAdapter, WithJsonSchema
@@ -261,7 +261,7 @@ def _files(annotation: Any) -> Any:
         return Annotated[InstanceOf[UploadFile], WithJsonSchema({"type": "string", "format": "binary"})]
     origin = get_origin(annotation)
     if origin is list:
-        return list[_files(get_args(annotation)[0])]  # type: ignore[misc]  # a type made at run time
+        return GenericAlias(list, (_files(get_args(annotation)[0]),))
     if origin in (Union, UnionType):
         return Union[tuple(_files(part) for part in get_args(annotation))]  # noqa: UP007 - as many as there are
     if origin is Annotated:
@@ -376,4 +376,4 @@ def described_as(parameter: Parameter) -> Any:
 
 def describe(annotation: Any) -> str:
     """The name of a type in messages."""
-    return getattr(annotation, "__qualname__", None) if isinstance(annotation, type) else str(annotation)  # type: ignore[return-value]
+    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from pydantic_core import to_json
 from starlette.types import Receive, Send
 
@@ -91,12 +93,13 @@ class EventStream:
             pass
         scope.cancel()
 
-    async def _read(self, writer: anyio.abc.ObjectSendStream[bytes], scope: anyio.CancelScope) -> None:
+    async def _read(self, writer: MemoryObjectSendStream[bytes], scope: anyio.CancelScope) -> None:
         """Put the events into the queue, never waiting for the client."""
         try:
             async with writer:
                 async for event in self.source:
-                    writer.send_nowait(event.encode())  # type: ignore[attr-defined]
+                    writer.send_nowait(event.encode())
+                    await anyio.lowlevel.checkpoint()  # a burst must not fill the queue of a client that keeps up
         except anyio.WouldBlock:
             logger.info("a client that is %d events behind is dropped", self.buffer)
             scope.cancel()
@@ -107,7 +110,7 @@ class EventStream:
                 with anyio.CancelScope(shield=True):
                     await self.source.aclose()
 
-    async def _write(self, reader: Any, send: Send) -> None:
+    async def _write(self, reader: MemoryObjectReceiveStream[bytes], send: Send) -> None:
         """Send what is in the queue, and pings in between."""
         while True:
             chunk = PING
