@@ -10,6 +10,7 @@ import pytest
 from wintry.bus import (
     Command,
     Event,
+    HandleInsideUnit,
     LateRegister,
     MessageQueue,
     NoHandler,
@@ -366,3 +367,15 @@ def test_dict_warns_nobody() -> None:
 class Allocated(Event, key="sku", version=2):
     sku: str
     qty: int
+
+
+@pytest.mark.contract("BUS-024")
+async def test_handle_while_the_callers_transaction_is_open_is_refused() -> None:
+    inside = True
+    bus = Bus()
+    bus.runtime.in_transaction = lambda: inside
+    with pytest.raises(HandleInsideUnit, match="Go cannot be handled while .* register it, or commit first"):
+        await bus.handle(Go(x=1))
+    assert bus.log == []
+    inside = False
+    await bus.handle(Go(x=1))

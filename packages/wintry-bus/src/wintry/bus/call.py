@@ -204,6 +204,11 @@ class Call:
             ready = runtime.dispatcher.accept(staged, stored)
             self.ready = [*self.ready, *ready] if self.ready else ready
 
+    def take_ready(self) -> Sequence[Call]:
+        """What may be delivered, handed over: a child refers to its parent, and no longer the other way round."""
+        ready, self.ready = self.ready, ()
+        return ready
+
     def rollback(self) -> None:
         """The transaction was rolled back: nothing registered since the last commit survives."""
         self.staged = self.leaving = ()

@@ -120,7 +120,7 @@ class Dispatcher:
                     continue
                 await deliver(runtime, call)
                 if call.ready:
-                    queue.extend(call.ready)
+                    queue.extend(call.take_ready())
         finally:
             if queue:
                 self.submit_all(queue)
@@ -158,7 +158,7 @@ class Dispatcher:
 
     async def _work(self, call: Call) -> None:
         await deliver(self._runtime, call)
-        self.submit_all(call.ready)
+        self.submit_all(call.take_ready())
 
     def _spawn(self, work: Coroutine[Any, Any, None], group: set[asyncio.Task[None]]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, context=self._context.copy())

@@ -100,17 +100,18 @@ class MessageQueue:
         except Exception as error:  # noqa: BLE001 - it is raised when no attempt is left
             result = await self.__repeat(runtime, route, call, error)
         except BaseException:
-            runtime.dispatcher.submit_all(call.ready)
+            runtime.dispatcher.submit_all(call.take_ready())
             raise
         finally:
             running.reset(token)
         if runtime.observers:
             runtime.tell_handled(call)
         if call.ready:
+            ready = call.take_ready()
             if outer is None or outer.entry:
-                await runtime.dispatcher.drain(call.ready)
+                await runtime.dispatcher.drain(ready)
             else:
-                outer.ready = [*outer.ready, *call.ready]
+                outer.ready = [*outer.ready, *ready]
         return result
 
     async def __run_in_unit(self, runtime: Runtime, route: HandlerRoute, call: Call) -> Any:
@@ -128,7 +129,7 @@ class MessageQueue:
             call.rollback()
             delay = route.entry_retry.again(error, call.attempt, time.monotonic() - began)
             if delay is None or call.commits:
-                runtime.dispatcher.submit_all(call.ready)
+                runtime.dispatcher.submit_all(call.take_ready())
                 raise error
             await asyncio.sleep(delay)
             call.restart()
@@ -161,7 +162,7 @@ class MessageQueue:
                 f"{type(message).__name__} was registered after {call.route.target} had returned: "
                 "wait for what the handler starts"
             )
-        if isinstance(message, Command) and not routes.of(type(message)):
+        if not routes.of(type(message)) and isinstance(message, Command):
             raise self.__no_handler(message, "register")
         due = None
         if delay is not None or at is not None:

@@ -196,8 +196,7 @@ class Runner:
                 await flush(runtime, call)
         finally:
             running.reset(token)
-        ready, call.ready = call.ready, ()
-        await runtime.dispatcher.drain(ready)
+        await runtime.dispatcher.drain(call.take_ready())
 
     def _call(self, listener: Listener, delivery: Delivery, message: object) -> Call:
         sent = delivery.message
