@@ -19,11 +19,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, runtime_checkable
 
 from wintry.models import info
-from wintry.models.tracking import snapshot
+from wintry.models.tracking import Snapshot, snapshot
 
 if TYPE_CHECKING:
     from wintry.models import Model
-    from wintry.models.tracking import ChangeSet, Snapshot
+    from wintry.models.tracking import ChangeSet
 
     from .plan import QueryPlan
 
@@ -249,13 +249,14 @@ current: ContextVar[SessionProvider | None] = ContextVar("wintry.repository.curr
 class Remembered:
     """Version and snapshot of objects, by identity, for as long as the objects live.
 
-    The Model's own equality and hash are never asked: two objects of one id are two entries.
+    The Model's own equality and hash are never asked: two objects of one id are two entries. A snapshot begins with the
+    object that it was taken of; that item is left out here and put back by `get`, so that nothing keeps the object.
     """
 
     __slots__ = ("_entries",)
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Model], int, Snapshot]] = {}
+        self._entries: dict[int, tuple[weakref.ref[Model], int, list[Any]]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -268,14 +269,19 @@ class Remembered:
         def gone(_: weakref.ref[Model], key: int = key) -> None:
             entries.pop(key, None)
 
-        entries[key] = (weakref.ref(object, gone), version, snapshot)
+        entries[key] = (weakref.ref(object, gone), version, snapshot.items[1:])
 
     def get(self, object: Model) -> tuple[int, Snapshot] | None:
         """Version and snapshot of `object`; None where it is not known."""
         entry = self._entries.get(id(object))
         if entry is None or entry[0]() is not object:
             return None
-        return entry[1], entry[2]
+        return entry[1], Snapshot(type(object), [object, *entry[2]])
+
+    def version(self, object: Model) -> int | None:
+        """The version of `object`; None where it is not known."""
+        entry = self._entries.get(id(object))
+        return None if entry is None or entry[0]() is not object else entry[1]
 
     def forget(self, object: Model) -> None:
         """Drop what is known of `object`."""
@@ -289,12 +295,11 @@ class OneCall:
     remembered beside the objects.
     """
 
-    __slots__ = ("_execution", "_operations", "_read_only", "_timeout", "backend")
-
-    tracking: Final = True
+    __slots__ = ("_execution", "_operations", "_read_only", "_timeout", "backend", "tracking")
 
     def __init__(self, backend: Backend, *, read_only: bool = False, timeout: float | None = None) -> None:
         self.backend = backend
+        self.tracking = True
         self._read_only = read_only
         self._timeout = timeout
         self._execution: Execution | None = None
@@ -330,8 +335,7 @@ class OneCall:
 
     def version(self, object: Model) -> int | None:
         """The version that `object` was last loaded or written at."""
-        entry = self.backend.remembered.get(object)
-        return None if entry is None else entry[0]
+        return self.backend.remembered.version(object)
 
     def added(self, object: Model) -> None:
         """`object` is inserted by `finish`."""

@@ -94,9 +94,10 @@ class Backends:
     def metadata(self, name: str = "default") -> Any:
         """The SQLAlchemy `MetaData` of a SQL backend. Raises `Unsupported` for another kind."""
         backend = self[name]
-        if not hasattr(backend, "metadata"):
+        metadata = getattr(backend, "metadata", None)
+        if metadata is None:
             raise Unsupported(f"backends.metadata({name!r})", f"a backend of kind {backend.kind} has no tables")
-        return backend.metadata
+        return metadata
 
     def bind(self, model: type[Model], name: str, repository: str) -> Backend:
         """The backend of a repository class called `repository` on `model`, which is stored there from now on.

@@ -45,6 +45,7 @@ class Definition:
 
     def __init__(self, owner: type, model: type[Model], backend_name: str, scope: Mapping[str, Any]) -> None:
         self.owner = owner
+        self.place = f"{owner.__module__}.{owner.__qualname__}"
         self.model = model
         self.backend_name = backend_name
         self.calls: tuple[Call, ...] = ()
@@ -63,19 +64,25 @@ class Definition:
         """Compile the class, unless that is done. Raises `UnresolvedName` while a hint cannot be resolved."""
         if self._scope is None:
             return
-        calls = _built_in(self.model, self.owner.__qualname__)
+        if not info(self.model).is_entity:
+            self._scope = None
+            hint = f"mark a field of {self.model.__name__} with RequiredId() or Id()"
+            reason = f"{self.model.__name__} has no identity, and cannot be found again"
+            self._faults = [DefinitionError(self.place, reason, hint)]
+            report(self.place, self._faults)
+            return
+        calls = _built_in(self.model, self.owner.__name__)
         methods: dict[str, Callable[..., Any]] = {}
         faults: list[ModelDefinitionError] = []
         scope = {self.model.__name__: self.model, **self._scope}
         for name, query in _marked(self.owner).items():
             try:
-                methods[name], call = compiled(name, query, self.owner.__qualname__, self.model, len(calls), scope)
+                methods[name], call = compiled(name, query, self.owner.__name__, self.model, len(calls), scope)
                 calls.append(call)
             except NameError as error:
-                place = f"{self.owner.__module__}.{self.owner.__qualname__}.{name}"
                 missing = error.name or ""
                 reason = f"the name {missing!r} of its signature is not defined"
-                raise UnresolvedName(place, reason, nearest(missing, scope)) from None
+                raise UnresolvedName(f"{self.place}.{name}", reason, nearest(missing, scope)) from None
             except DefinitionError as fault:
                 faults.append(fault)
         self._scope = None
@@ -83,14 +90,16 @@ class Definition:
         self._faults = faults
         for name, method in methods.items():
             setattr(self.owner, name, method)
-        report(f"{self.owner.__module__}.{self.owner.__qualname__}", faults)
+        report(self.place, faults)
 
     def usable(self) -> None:
         """Raises the faults that a `collecting()` kept back."""
-        self.complete()
+        try:
+            self.complete()
+        except UnresolvedName as fault:
+            raise DefinitionError(fault.place, fault.reason, fault.hint) from None
         if self._faults:
-            place = f"{self.owner.__module__}.{self.owner.__qualname__}"
-            raise DefinitionError(place, "cannot be used: its definition has faults", faults=self._faults)
+            raise DefinitionError(self.place, "cannot be used: its definition has faults", faults=self._faults)
 
     def queries(self, backend: Backend) -> tuple[CompiledQuery, ...]:
         """The queries in the form that `backend` runs. Raises `Unsupported`, all of it in one report."""
@@ -112,7 +121,7 @@ class Definition:
 def entity_of(owner: type, given: object) -> type[Model] | None:
     """The Model of a repository class: `entity=`, else the first argument of `Repository[…]`; None if neither is there.
 
-    Raises `DefinitionError` where it is not a Model with an identity.
+    Raises `DefinitionError` where it is not a Model.
     """
     place = f"{owner.__module__}.{owner.__qualname__}"
     if given is None:
@@ -121,9 +130,6 @@ def entity_of(owner: type, given: object) -> type[Model] | None:
             return None
     if not (isinstance(given, type) and issubclass(given, Model)):
         raise DefinitionError(place, f"entity={given!r} is not a Model class", "give a class derived from Model")
-    if not info(given).is_entity:
-        hint = f"mark a field of {given.__name__} with RequiredId() or Id()"
-        raise DefinitionError(place, f"{given.__name__} has no identity, and cannot be found again", hint)
     return given
 
 

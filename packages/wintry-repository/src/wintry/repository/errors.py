@@ -35,7 +35,7 @@ from wintry.models import errors as _models
 if TYPE_CHECKING:
     from wintry.models import Model
 
-_credentials = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^@\s]*@")
+_credentials = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 _secret_option = re.compile(r"(?P<name>(?:password|passwd|pwd|token|secret)=)[^&\s]*", re.IGNORECASE)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
@@ -74,7 +73,7 @@ def compiled(
     function = query.function
     if not inspect.iscoroutinefunction(function):
         raise DefinitionError(_located(place, function), "@query marks methods that are `async def`")
-    hints = typing.get_type_hints(function, {**vars(sys.modules[function.__module__]), **scope})
+    hints = typing.get_type_hints(function, {**function.__globals__, **scope})
     method = Method(name, query.text, inspect.signature(function), hints)
     binding = _chosen(method, place, function, model)
     call = Call(normalise(binding, model, place), binding.result, index)
@@ -117,10 +116,11 @@ def _explained(failure: Failure, method: Method, model: type[Model]) -> tuple[st
     """The reason of a failure to read a name, and the way out."""
     if failure.nearest is None or failure.repaired is None:
         return failure.reason, None
-    hint = f"did you mean '{failure.nearest}'?"
+    aliased = "" if method.name == method.text else f", as in '{failure.repaired}'"
+    hint = f"did you mean '{failure.nearest}'{aliased}?"
     readings, _ = parse(failure.repaired, model)
     if readings:
-        name = failure.repaired if method.name == method.text else method.name
+        name = method.name if aliased else failure.repaired
         hint += f"  {suggestion(readings[0], name, model)}"
     return failure.reason, hint
 

@@ -217,7 +217,7 @@ class Repository(Connected, Generic[T, Id]):
             if stored is None:
                 raise self._not_found(key)
             session.removed(stored)
-        elif self.backend.remembered.get(object) is not None:
+        elif self.backend.remembered.version(object) is not None:
             async with OneCall(self.backend) as call:
                 call.removed(object)
                 await call.finish()
@@ -247,8 +247,7 @@ class Repository(Connected, Generic[T, Id]):
         version = None if session is None else session.version(object)
         if version is not None:
             return version
-        remembered = self.backend.remembered.get(object)
-        return None if remembered is None else remembered[0]
+        return self.backend.remembered.version(object)
 
     async def session(self) -> Any:
         """SQL: the `AsyncSession` in the transaction of the running unit, with the unit's changes already sent.

@@ -89,6 +89,8 @@ def _reason(value: Value, type: type) -> str | None:
         return f"a {type.__name__} is wanted, not {_shown(value)}"
     if isinstance(value, str):
         return _text_reason(value)
+    if isinstance(value, datetime) and value.utcoffset() is None:
+        return f"a datetime with a time zone is wanted, not {_shown(value)}"
     return None
 
 

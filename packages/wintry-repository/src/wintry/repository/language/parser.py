@@ -298,7 +298,7 @@ def _operation(word: str) -> tuple[Operator, bool] | None:
 def _nearest(text: str, names: Sequence[str]) -> tuple[str | None, str]:
     """The name that the beginning of `text` looks like, and how far that beginning goes."""
     candidates = dict.fromkeys((*names, *SPELLINGS)) if Operator.EQ.value in names else dict.fromkeys(names)
-    best, found, cut = 0.7, None, text
+    best, found, cut = 0.6, None, text
     ends = [*(match.start() for match in re.finditer("_", text) if match.start()), len(text)]
     for end in ends:
         for name in candidates:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from wintry.models import Model, info, same
@@ -105,10 +105,11 @@ class Asked:
         )
 
 
-def differential(url: str, **options: Any) -> None:
-    """Compare the store at `url` with the memory backend and the evaluator, under the current hypothesis profile.
+def differential(url: str, *, profile: settings | None = None, **options: Any) -> None:
+    """Compare the store at `url`, opened with `options`, with the memory backend and the evaluator.
 
-    The store must be empty and is emptied after each example. Raises AssertionError with the smallest example found.
+    The store must be empty and is emptied after each example; how many there are says `profile`, by default hypothesis's
+    current one. Raises AssertionError with the smallest example found.
     """
     with asyncio.Runner() as runner:
         backends = Backends(default={"url": url, **options}, oracle="memory://differential-oracle")
@@ -119,7 +120,7 @@ def differential(url: str, **options: Any) -> None:
             def compare(data: list[Order], asked: Asked) -> None:
                 runner.run(_compared(backends, data, asked))
 
-            compare()
+            (profile or settings())(compare)()
         finally:
             runner.run(backends.close())
 
