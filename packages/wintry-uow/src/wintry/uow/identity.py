@@ -77,7 +77,7 @@ class IdentityMap:
     def __init__(self) -> None:
         self._deletions: list[Delete] = []
         self._shelves: dict[type[Model], Shelf] = {}
-        self._weak = weakref.ref(self)
+        self._weak: weakref.ref[IdentityMap] = weakref.ref(self)
         self.epoch = 0
 
     def shelf(self, model: type[Model]) -> Shelf:

@@ -171,17 +171,16 @@ def backends_of(uow: UnitOfWork) -> tuple[Backend, ...]:
 async def open_scope(uow: W, options: Options) -> W:
     """A fresh object of the class of `uow`, whose repositories belong to a unit."""
     template = uow._template or uow
-    part = await take_part(backends_of(template), options)
+    repositories = repositories_of(template)
+    part = await take_part(tuple(dict.fromkeys(held.backend for held in repositories.values())), options)
     unit = part.unit
     scope = object.__new__(type(uow))
     attributes = vars(scope)
-    attributes.update(vars(template))
-    for name, repository in repositories_of(template).items():
+    attributes.update(vars(template), _template=template, _part=part)
+    for name, repository in repositories.items():
         attributes[name] = repository.bind(unit.session(repository.backend))
-    attributes["_template"] = template
-    attributes["_part"] = part
-    running = current_unit()
-    assert running is not None, "the unit was entered just now"
+    running = unit if part is unit else current_unit()
+    assert running is not None, "a unit that was joined is running"
     running.parts.append((template, part))
     return scope
 
