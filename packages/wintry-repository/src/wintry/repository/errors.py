@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from wintry.models import errors as _models
 
@@ -100,6 +100,9 @@ class StoreError(RepositoryError):
 
 class Conflict(StoreError):
     """Another transaction came first. Running the whole unit again, with fresh objects, may succeed."""
+
+    retryable: ClassVar[bool] = True
+    """What a caller that knows exceptions by shape alone asks for before it tries again."""
 
 
 class ConcurrentModification(Conflict):
