@@ -49,9 +49,7 @@ class Outgoing:
 class Call:
     """One attempt of one route with one message."""
 
-    parent: Call | None = None
     attempt = 1
-    number = 0  # of the message among its parent's
     commits = 0
     open = False
     entry = False  # a listener's: commands that it handles begin a chain of deliveries of their own
@@ -76,9 +74,11 @@ class Call:
     _causation: str | None = None
     _time: float | None = None
 
-    def __init__(self, route: Route, message: Any) -> None:
+    def __init__(self, route: Route, message: Any, parent: Call | None = None, number: int = 0) -> None:
         self.route = route
         self.message = message
+        self.parent = parent
+        self.number = number
 
     # identity
 
@@ -130,8 +130,7 @@ class Call:
         """The call of a message that this one made as its `number`th."""
         if self.parent is not None:
             self._detach()
-        made = Call(route, message)
-        made.parent, made.number = self, number
+        made = Call(route, message, self, number)
         if self.traceparent is not None:
             made.traceparent = self.traceparent
         return made
@@ -170,14 +169,18 @@ class Call:
         staged: list[Call] = []
         if self.route.runtime.observers:
             self.leaving = [message for message, _, _ in self.pending]
-        targets = self.route.targets
+        if self.parent is not None:
+            self._detach()
+        by_type, targets, traceparent = self.route.by_type, self.route.targets, self.traceparent
         for message, due, number in self.pending:
-            for route in targets(message):
-                made = self.child(route, message, number)
+            for route in by_type.get(type(message)) or targets(message):
+                made = Call(route, message, self, number)
                 if route.laned:
                     made.lane = route.lane(message)
                 if due is not None:
                     made.due = due
+                if traceparent is not None:
+                    made.traceparent = traceparent
                 staged.append(made)
         self.pending = []
         return staged

@@ -30,9 +30,10 @@ logger = logging.getLogger("wintry.bus")
 async def deliver(runtime: Runtime, call: Call) -> None:
     """Run one attempt and settle it."""
     token = running.set(call)
+    route = call.route
     try:
         if runtime.plain:
-            await call.route.run(runtime.instance(call.route.handler), call)
+            await route.run(route.instance, call)
         else:
             await _attempt(runtime, call)
         if call.pending:
@@ -62,7 +63,7 @@ async def _attempt(runtime: Runtime, call: Call) -> None:
     route = call.route
     handler = route.handler
     if handler is None or runtime.open_scope is None:
-        await _run(runtime, call, runtime.instance(handler))
+        await _run(runtime, call, route.instance)
     else:
         async with runtime.open_scope() as scope:
             call.scope = scope

@@ -8,7 +8,7 @@ routes too (`publisher.py`, `transports/runner.py`), so that whatever is deliver
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .call import Outgoing, encode_message
@@ -30,8 +30,10 @@ class Route:
 
     background = False
     hold = False
+    instance: object = None  # what its handler runs on where there is no container
     laned = False  # whether its messages may have a lane
     handler: Handler | None = None
+    by_type: Mapping[type, Sequence[Route]] = {}
     chain: Chain | None = None
 
     def __init__(self, runtime: Runtime, target: str, retry: Retry, invoke: Invoke, timeout: float | None) -> None:
@@ -128,6 +130,9 @@ class Routes:
             for message, handlers in table.events.items()
         }
         self._targets |= {message: (route,) for message, route in self.commands.items()}
+        for several in self._targets.values():
+            for route in several:
+                route.by_type = self._targets
         self.by_target = {route.target: route for routes in self._targets.values() for route in routes}
 
     def of(self, message: type[Message]) -> Sequence[HandlerRoute]:

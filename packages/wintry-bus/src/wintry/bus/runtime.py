@@ -28,7 +28,7 @@ from .routes import Route, Routes
 from .transports.transport import Transport
 
 if TYPE_CHECKING:
-    from .handlers import Handler, HandlerTable
+    from .handlers import HandlerTable
     from .queue import MessageQueue
 
 T = TypeVar("T")
@@ -119,7 +119,6 @@ class Runtime:
         self._deadlines: dict[float, Deadlines] = {}
         self._routes: dict[type, Routes] = {}
         self._targets: dict[str, Route] = {}
-        self._instances: dict[type, MessageQueue] = {}
         self.dispatcher = Dispatcher(self)
 
     @property
@@ -165,13 +164,11 @@ class Runtime:
 
     def attach(self, queue: MessageQueue) -> Routes:
         """The routes of a queue object; without a container it is the one that deliveries run on."""
-        if self.open_scope is None:
-            self._instances[type(queue)] = queue
-        return self.add(type(queue))
-
-    def instance(self, handler: Handler | None) -> MessageQueue | None:
-        """The object that deliveries to a handler run on where there is no container; none for a channel."""
-        return None if handler is None else self._instances[handler.queue]
+        routes = self.add(type(queue))
+        if self._open_scope is None:
+            for route in routes.by_target.values():
+                route.instance = queue
+        return routes
 
     def route(self, target: str) -> Route:
         """The route to a handler's id or `transport:channel`.
