@@ -64,7 +64,15 @@ class Definition:
         """Compile the class, unless that is done. Raises `UnresolvedName` while a hint cannot be resolved."""
         if self._scope is None:
             return
-        if not info(self.model).is_entity:
+        try:
+            known = info(self.model)
+        except UnresolvedName:
+            raise
+        except ModelDefinitionError as fault:
+            self._scope = None
+            self._faults = [fault]  # the Model tells it by itself; here it only makes the class unusable
+            return
+        if not known.is_entity:
             self._scope = None
             hint = f"mark a field of {self.model.__name__} with RequiredId() or Id()"
             reason = f"{self.model.__name__} has no identity, and cannot be found again"

@@ -1,0 +1,152 @@
+"""The component: settings by shape, opening, state, closing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wintry.models import Model, RequiredId
+from wintry.repository import (
+    AlreadyExists,
+    Backends,
+    ConcurrentModification,
+    ConfigurationError,
+    DefinitionError,
+    NotFound,
+    Repository,
+    Unreachable,
+    query,
+)
+from wintry.repository.component import RepositoryComponent
+from wintry.repository.memory.backend import MemoryBackend
+
+pytestmark = pytest.mark.anyio
+
+
+class Product(Model):
+    sku: str = RequiredId()
+
+
+class Products(Repository[Product, str], entity=Product): ...
+
+
+class Views(Repository[Product, str], entity=Product, for_backend="views"): ...
+
+
+class Container:
+    """What the component asks of a container."""
+
+    def __init__(self, *classes: type) -> None:
+        self._classes = classes
+
+    def subclasses(self, base: type, /) -> Iterable[Any]:
+        return [one for one in self._classes if issubclass(one, base)]
+
+
+def entry(name: str, url: str | None = None, driver: str | None = None, **options: Any) -> Any:
+    return SimpleNamespace(name=name, driver=driver, connection_options=SimpleNamespace(url=url, **options))
+
+
+def settings(*entries: Any) -> Any:
+    return SimpleNamespace(backends=list(entries))
+
+
+@pytest.mark.contract("REPO-076")
+async def test_it_opens_what_the_settings_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    async def create_schema(self: MemoryBackend) -> None:
+        made.append(self.name)
+
+    monkeypatch.setattr(MemoryBackend, "create_schema", create_schema)
+    component = RepositoryComponent()
+    providers = component.providers(
+        settings(entry("default", "memory://", timeout=None), entry("views", "memory://v", "wintry.drivers.memory"))
+    )
+    backends = providers[Backends]()
+    assert isinstance(backends, Backends)
+
+    await component.start(Container(Products, Views, str))
+    assert made == ["default", "views"]
+    assert await Products(backends).count() == 0
+    assert await component.check() == {
+        "default": {"status": "ok", "detail": "memory"},
+        "views": {"status": "ok", "detail": "memory"},
+    }
+    await component.drain(1.0)
+    await component.stop()
+    with pytest.raises(ConfigurationError):
+        await Products(backends).count()
+
+
+@pytest.mark.contract("REPO-076")
+async def test_it_is_nothing_without_backends() -> None:
+    component = RepositoryComponent()
+
+    assert component.providers(SimpleNamespace(backends=[])) == {}
+    assert component.providers(SimpleNamespace()) == {}
+    await component.start(Container())
+    assert await component.check() == {}
+    await component.stop()
+
+
+@pytest.mark.contract("REPO-076")
+async def test_a_store_that_does_not_answer_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(self: MemoryBackend) -> None:
+        raise Unreachable("no answer")
+
+    monkeypatch.setattr(MemoryBackend, "check", check)
+    component = RepositoryComponent()
+    component.providers(settings(entry("default", "memory://")))
+    await component.start(Container())
+
+    assert await component.check() == {"default": {"status": "down", "detail": "no answer"}}
+    await component.stop()
+
+
+@pytest.mark.contract("REPO-076")
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (entry("default"), "backend 'default': connection_options.url is missing"),
+        (entry("default", "memory://", "wintry.drivers.pgg"), "no driver is called 'wintry.drivers.pgg'"),
+        (entry("default", "memory://", "wintry.drivers.pg"), "'wintry.drivers.pg' wants a URL that begins with postgresql"),
+        (entry("default", "memory://", pool_size=3), "memory:// has no options, but got pool_size"),
+    ],
+)
+def test_settings_that_cannot_work(given: Any, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RepositoryComponent().providers(settings(given))
+
+    assert reason in str(caught.value)
+
+
+@pytest.mark.contract("REPO-076")
+def test_its_errors_have_a_status() -> None:
+    component = RepositoryComponent()
+
+    def status(kind: type[Exception]) -> int | None:
+        return next((component.errors[base] for base in kind.__mro__ if base in component.errors), None)
+
+    assert [status(kind) for kind in (NotFound, AlreadyExists, ConcurrentModification, Unreachable)] == [404, 409, 409, 503]
+
+
+@pytest.mark.contract("REPO-017", "REPO-076")
+def test_it_collects_the_faults_of_models_and_repositories() -> None:
+    with RepositoryComponent().collecting() as faults:
+
+        class _Broken(Model):
+            id: str = RequiredId()
+            value: object
+
+        class _Others(Repository[Product, str], entity=Product):
+            @query
+            async def get_by_skuu(self, *, skuu: str) -> Product | None: ...
+
+        class _Brokens(Repository[_Broken, str], entity=_Broken): ...
+
+    assert any("_Broken.value" in str(fault) for fault in faults)
+    assert any(isinstance(fault, DefinitionError) and "skuu" in fault.reason for fault in faults)
