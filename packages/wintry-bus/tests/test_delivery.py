@@ -615,3 +615,74 @@ async def test_leases_are_renewed_while_a_handler_runs() -> None:
     await here.drain(1.0)
     await there.drain(1.0)
     assert ran == [here.owner]
+
+
+@pytest.mark.contract("BUS-080")
+async def test_the_time_of_the_first_attempt_counts() -> None:
+    class Slow(MessageQueue):
+        tries = 0
+
+        @command_handler(retry=Retry(attempts=None, base=0.0, within=0.02))
+        async def go(self, command: Go) -> None:
+            self.tries += 1
+            await asyncio.sleep(0.03)
+            raise Flaky
+
+    bus = Slow()
+    with pytest.raises(Flaky):
+        await bus.handle(Go())
+    assert bus.tries == 1
+
+
+@pytest.mark.contract("BUS-082")
+async def test_what_a_cancelled_delivery_had_made_ready_is_delivered(runtime: Runtime) -> None:
+    class Deep(Bus):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(name="a" if command.names else "b", key=command.key))
+
+        @event_handler
+        async def went(self, event: Went) -> None:
+            await self.act(event.name)
+
+    bus = Deep(runtime)
+    inside, gate = asyncio.Event(), asyncio.Event()
+
+    async def nested() -> None:
+        if not inside.is_set():
+            await bus.handle(Go(names=(), key="other"))
+            inside.set()
+            await gate.wait()
+
+    bus.acts["a"] = nested
+    async with recording(bus) as rec:
+        task = asyncio.ensure_future(bus.handle(Go()))
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+        await rec.settled()
+    assert sorted(bus.log) == ["a", "a", "b"]
+
+
+@pytest.mark.contract("BUS-084")
+async def test_draining_frees_a_caller_that_waits_for_room() -> None:
+    gate = asyncio.Event()
+
+    class Full(MessageQueue):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            for number in range(9):
+                self.register(Went(name=str(number), key=str(number)))
+
+        @event_handler(background=True)
+        async def on(self, event: Went) -> None:
+            await gate.wait()
+
+    bus = Full(runtime=Runtime(journal=MemoryJournal(), limits=Limits(concurrency=1, backlog=2)))
+    handling = asyncio.ensure_future(bus.handle(Go()))
+    await asyncio.wait([handling], timeout=0.02)
+    assert not handling.done()
+    await asyncio.wait_for(bus.drain(0.01), 1.0)
+    await asyncio.wait_for(handling, 1.0)

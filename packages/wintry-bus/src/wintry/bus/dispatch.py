@@ -118,9 +118,11 @@ class Dispatcher:
                     self.submit(call)
                     await self._room_for_more()
                     continue
-                await deliver(runtime, call)
-                if call.ready:
-                    queue.extend(call.take_ready())
+                try:
+                    await deliver(runtime, call)
+                finally:
+                    if call.ready:
+                        queue.extend(call.take_ready())
         finally:
             if queue:
                 self.submit_all(queue)
@@ -133,6 +135,8 @@ class Dispatcher:
 
     def submit(self, call: Call) -> None:
         """Leave a call to the workers, in its turn."""
+        if self._closing:
+            return
         if self._lanes.is_head(call):
             self._queue.append(call)
             self._start_workers()
@@ -141,7 +145,7 @@ class Dispatcher:
             self._waiting += 1
 
     async def _room_for_more(self) -> None:
-        while self._load > self._runtime.limits.backlog:
+        while self._load > self._runtime.limits.backlog and not self._closing:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.append(future)
             await future
@@ -157,8 +161,10 @@ class Dispatcher:
                 self._spawn(self._work(call), self._workers)
 
     async def _work(self, call: Call) -> None:
-        await deliver(self._runtime, call)
-        self.submit_all(call.take_ready())
+        try:
+            await deliver(self._runtime, call)
+        finally:
+            self.submit_all(call.take_ready())
 
     def _spawn(self, work: Coroutine[Any, Any, None], group: set[asyncio.Task[None]]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
@@ -356,6 +362,11 @@ class Dispatcher:
                     logger.warning("%s: the lease of row %d was lost", lost.route.target, seq)
 
     @property
+    def recovering(self) -> bool:
+        """Whether this process delivers what is in the journal; without one it delivers what is in memory."""
+        return self._runtime.journal is None or bool(self._loops)
+
+    @property
     def ticking(self) -> bool:
         """Whether the loops that should run do."""
         return not any(task.done() for task in self._loops)
@@ -375,16 +386,14 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline
         if self._runtime.journal is not None:
-            self._closing = True
-            await self._stop_loops()
+            await self._stop_taking()
             self._queue.clear()
         while self._workers or self._others or self._queue:
             left = end - loop.time()
             if left <= 0:
                 break
             await asyncio.wait([*self._workers, *self._others], timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        self._closing = True
-        await self._stop_loops()
+        await self._stop_taking()
         rest = [*self._workers, *self._others]
         for task in rest:
             task.cancel()
@@ -398,7 +407,11 @@ class Dispatcher:
                 logger.exception("leases could not be released; they end by themselves")
         self._held.clear()
 
-    async def _stop_loops(self) -> None:
+    async def _stop_taking(self) -> None:
+        self._closing = True
+        for future in self._room:
+            if not future.done():
+                future.set_result(None)
         if self._timer is not None:
             self._timer.cancel()
         for task in self._loops:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any, ClassVar
 
 from .call import Call, running
@@ -87,6 +87,7 @@ class MessageQueue:
                 if runtime.journal is not None and await runtime.journal.seen(*call.inbox) is not None:
                     return None
         token = running.set(call)
+        began = monotonic()
         try:
             if runtime.plain:
                 result = await route.run(self, call)
@@ -98,7 +99,7 @@ class MessageQueue:
                 else:
                     await flush(runtime, call)
         except Exception as error:  # noqa: BLE001 - it is raised when no attempt is left
-            result = await self.__repeat(runtime, route, call, error)
+            result = await self.__repeat(route, call, error, began)
         except BaseException:
             runtime.dispatcher.submit_all(call.take_ready())
             raise
@@ -122,12 +123,12 @@ class MessageQueue:
             reach("handled")
         return result
 
-    async def __repeat(self, runtime: Runtime, route: HandlerRoute, call: Call, error: Exception) -> Any:
+    async def __repeat(self, route: HandlerRoute, call: Call, error: Exception, began: float) -> Any:
         """The further attempts of a command that a caller waits for: its result, or the last error."""
-        began = time.monotonic()
+        runtime = route.runtime
         while True:
             call.rollback()
-            delay = route.entry_retry.again(error, call.attempt, time.monotonic() - began)
+            delay = route.entry_retry.again(error, call.attempt, monotonic() - began)
             if delay is None or call.commits:
                 runtime.dispatcher.submit_all(call.take_ready())
                 raise error
