@@ -122,6 +122,11 @@ class Answers:
     async def split(self) -> DataResponse[str]:
         return DataResponse(headers={"X-Note": "a\r\nSet-Cookie: x=1"})
 
+    @get("/seen")
+    async def seen(self) -> int:
+        self.times = getattr(self, "times", 0) + 1
+        return int(self.times)
+
     @head("/only-head")
     async def only_head(self) -> Response:
         return Response(headers={"x-head": "1"})
@@ -293,6 +298,11 @@ async def calls(serving):
 async def test_a_synchronous_method_runs_in_a_thread_with_the_context_of_its_request(calls) -> None:
     name.set("Ann")
     assert (await calls.client.get("/thread")).json() == [False, "Ann"]
+
+
+@pytest.mark.contract("WEB-061")
+async def test_a_controller_without_fields_is_not_shared_either(client) -> None:
+    assert [(await client.get("/seen")).json() for _ in range(3)] == [1, 1, 1]
 
 
 @pytest.mark.contract("WEB-061")

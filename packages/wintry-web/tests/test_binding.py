@@ -71,6 +71,12 @@ class Binding:
     async def renamed(self, order: Annotated[str, Path("orderid")]) -> str:
         return order
 
+    @get("/untouched/{orderid}")
+    async def untouched(
+        self, order: Annotated[str, Path("orderid")], request: Request, extra: int = 0
+    ) -> dict[str, str]:
+        return request.path_params
+
     @get("/query")
     async def query(
         self,
@@ -152,6 +158,10 @@ async def client(serving):
 async def test_a_name_in_the_path_is_a_path_parameter(client) -> None:
     assert (await client.get("/b/path/7/a%2Fb%20c")).json() == [7, "a/b c"]
     assert (await client.get("/b/renamed/o1")).json() == "o1"
+
+
+async def test_binding_leaves_the_request_as_it_was(client) -> None:
+    assert (await client.get("/b/untouched/o1?extra=1")).json() == {"orderid": "o1"}
 
 
 @pytest.mark.contract("WEB-010")

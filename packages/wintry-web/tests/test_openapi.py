@@ -237,6 +237,8 @@ async def test_the_page_loads_nothing_from_elsewhere(served) -> None:
 async def test_the_page_knows_where_the_application_is_mounted(served) -> None:
     answer = await served.send("GET", b"/docs/start.js", root_path="/api")
     assert b'url: "/api/openapi.json"' in answer.body
+    page = await served.send("GET", b"/docs", root_path="/api")
+    assert b'src="/api/docs/start.js"' in page.body
 
 
 @pytest.mark.contract("WEB-111")

@@ -201,6 +201,14 @@ async def test_names_of_the_client_s_own_do_not_swell_the_answer(served, name: s
 
 
 @pytest.mark.contract("WEB-075")
+async def test_many_names_that_grow_when_they_are_escaped_do_not_either(served) -> None:
+    answer = await served.client.post("/numbers", json={"😀" * 150 + str(number): 1 for number in range(20)})
+    assert len(answer.content) <= 8 * 1024
+    assert answer.json()["errors_total"] == 20
+    assert answer.json()["errors"]
+
+
+@pytest.mark.contract("WEB-075")
 async def test_nor_do_messages_and_paths(served) -> None:
     answer = await served.client.post("/picky", json={"name": "n" * 500_000})
     assert answer.status_code == 422

@@ -118,10 +118,10 @@ def _strings(parameters: Sequence[Parameter]) -> Callable[[Scope], Values]:
 
     def strings(scope: Scope) -> Values:
         values: Values = scope["path_params"]
-        if readers:
+        if readers or renamed:
             values = dict(values)
-            for read in readers:
-                read(scope, values)
+        for read in readers:
+            read(scope, values)
         for name, wire in renamed:
             values[name] = values[wire]
         try:

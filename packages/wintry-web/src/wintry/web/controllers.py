@@ -54,7 +54,7 @@ _humps: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 class HttpOptions:
     """What an application decides about its routes.
 
-    `prefix` precedes every path. `docs` None or False leaves `/docs` and `/openapi.json` away. `title`, `version` and
+    `prefix` precedes every path. `docs=False` leaves `/docs` and `/openapi.json` away. `title`, `version` and
     `description` head the documentation.
     """
 
