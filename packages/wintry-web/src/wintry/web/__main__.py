@@ -12,10 +12,12 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from .app import App
+from .components import installed
 from .controllers import Http
-from .errors import SettingsError, StartError
+from .errors import SettingsError, StartError, collecting
 from .serve import START_FAILURE, AddressError, serve
 from .settings import FILE_VARIABLE
 
@@ -68,7 +70,10 @@ def named_app(text: str) -> App:
         raise AppError(f"{text!r} names no application; write package.module:name")
     sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name)
+        with ExitStack() as stack:  # what is wrong in the module of the application itself joins its report
+            openers = [collecting, *(component.collecting for component in installed())]
+            lists = [stack.enter_context(each()) for each in openers]
+            found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module + ".").startswith(error.name + "."):
             raise  # something that the application itself imports
@@ -77,6 +82,7 @@ def named_app(text: str) -> App:
         raise AppError(f"{module} has no {name!r}") from None
     if not isinstance(found, App):
         raise AppError(f"{text} is a {type(found).__name__}, not an App")
+    found.container.add_faults([fault for each in lists for fault in each])
     return found
 
 

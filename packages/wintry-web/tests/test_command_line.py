@@ -1,0 +1,173 @@
+"""`python -m wintry.web` and `serve`, each as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHOP = """
+import asyncio
+from collections.abc import AsyncIterator
+
+from wintry.web import App, DataResponse, ServerSentEvent, controller, get
+
+
+@controller(prefix="/prices")
+class PricesController:
+    @get("/{sku}")
+    async def price(self, sku: str) -> DataResponse[int]:
+        return DataResponse(data=len(sku))
+
+    @get("/slow/{seconds}")
+    async def slow(self, seconds: float) -> DataResponse[str]:
+        await asyncio.sleep(seconds)
+        return DataResponse(data="done")
+
+    @get("/ticks")
+    async def ticks(self) -> AsyncIterator[ServerSentEvent]:
+        yield ServerSentEvent(data="tick")
+        await asyncio.Event().wait()
+
+
+app = App(__name__)
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "shop.py").write_text(SHOP)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "wintry.web", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@pytest.mark.contract("WEB-317")
+class TestWords:
+    def test_check_finds_no_fault_or_shows_all(self, shop: Path) -> None:
+        assert run(shop, "check", "shop:app").stdout == "No faults.\n"
+
+        (shop / "shop.py").write_text(SHOP.replace('"/{sku}"', '"{sku}"'))
+        done = run(shop, "check", "shop:app")
+
+        assert done.returncode == 3
+        assert "does not begin with a slash" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_routes_lists_what_is_answered(self, shop: Path) -> None:
+        lines = run(shop, "routes", "shop:app").stdout.splitlines()
+
+        assert "GET     /prices/{sku}  prices.price" in lines
+
+    def test_openapi_prints_the_description(self, shop: Path) -> None:
+        description = json.loads(run(shop, "openapi", "shop:app").stdout)
+
+        assert "/prices/{sku}" in description["paths"]
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("shop", "'shop' names no application; write package.module:name"),
+            ("nowhere:app", "there is no module 'nowhere'"),
+            ("shop:nobody", "shop has no 'nobody'"),
+            ("shop:SHOP", "shop has no 'SHOP'"),
+            ("shop:asyncio", "shop:asyncio is a module, not an App"),
+        ],
+    )
+    def test_what_is_no_application_is_one_line(self, shop: Path, name: str, reason: str) -> None:
+        done = run(shop, "check", name)
+
+        assert (done.returncode, done.stderr) == (1, f"wintry.web: {reason}\n")
+
+
+class Served:
+    """The shop, served by a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.connections: list[socket.socket] = []
+        self.port = free_port()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "wintry.web", "serve", "shop:app", "--port", str(self.port)],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if "Serving on" in line:
+                break
+
+    def connect(self, path: str) -> socket.socket:
+        """Send a request and leave the answer to be read."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        self.connections.append(connection)
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        return connection
+
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def read_all(connection: socket.socket) -> str:
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received.decode()
+
+
+@pytest.fixture
+def served(shop: Path) -> Iterator[Served]:
+    served = Served(shop)
+    yield served
+    served.close()
+
+
+@pytest.mark.contract("WEB-318")
+class TestEnd:
+    def test_a_signal_lets_requests_finish_ends_streams_and_exits_with_0(self, served: Served) -> None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/prices/TABLE") as answer:
+            assert json.load(answer)["data"] == 5
+        slow, stream = served.connect("/prices/slow/0.5"), served.connect("/prices/ticks")
+        assert "data: tick" in stream.recv(65536).decode() + stream.recv(65536).decode()
+
+        served.process.send_signal(signal.SIGTERM)
+
+        assert '"data":"done"' in read_all(slow)
+        read_all(stream)  # it ends
+        assert served.process.wait(timeout=30) == 0
+
+    def test_a_second_signal_does_not_wait(self, served: Served) -> None:
+        served.connect("/prices/slow/60")
+
+        served.process.send_signal(signal.SIGINT)
+        refused = False
+        while not refused:  # the first signal has been seen when nobody listens any more
+            try:
+                socket.create_connection(("127.0.0.1", served.port), timeout=5).close()
+            except ConnectionRefusedError:
+                refused = True
+        served.process.send_signal(signal.SIGINT)
+
+        assert served.process.wait(timeout=20) == 0
