@@ -166,7 +166,7 @@ class TestEnd:
         while not refused:  # the first signal has been seen when nobody listens any more
             try:
                 socket.create_connection(("127.0.0.1", served.port), timeout=5).close()
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
                 refused = True
         served.process.send_signal(signal.SIGINT)
 
