@@ -129,6 +129,28 @@ async def test_a_repeated_handler_makes_the_same_ids(runtime: Runtime) -> None:
     assert [attempt for _, attempt in seen] == [1, 2, 3]
 
 
+@pytest.mark.contract("BUS-070")
+async def test_nothing_that_a_failed_attempt_registered_is_delivered(runtime: Runtime) -> None:
+    class Chained(Bus):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(name="a", key="k"))
+
+        @event_handler(retry=FAST)
+        async def went(self, event: Went) -> None:
+            self.log.append(event.name)
+            if event.name == "a":
+                self.register(Went(name=f"b{len(self.log)}", key="k"))
+                if len(self.log) < 3:
+                    raise Flaky
+
+    bus = Chained(runtime)
+    async with recording(bus) as rec:
+        await bus.handle(Go())
+        await rec.settled()
+    assert bus.log == ["a", "a", "a", "b3"]
+
+
 @pytest.mark.contract("BUS-071")
 async def test_a_domain_error_is_parked_at_once_with_its_traceback(runtime: Runtime) -> None:
     bus = Steps(runtime)

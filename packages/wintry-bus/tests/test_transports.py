@@ -243,6 +243,33 @@ async def test_commands_of_a_listener_have_stable_ids_and_its_correlation(runtim
     assert seen[0][1:] == ("c9", "m1", "00-t")
 
 
+@pytest.mark.contract("BUS-107")
+async def test_a_repeated_listener_makes_the_same_ids(runtime: Runtime, transport: Memory) -> None:
+    seen: list[str] = []
+
+    class Bus(MessageQueue):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            seen.append(current().id)
+
+    bus = Bus(runtime=runtime)
+
+    async def twice(command: Go) -> None:
+        await bus.handle(command)
+        await bus.handle(command)
+        if len(seen) < 4:
+            raise ConnectionError
+
+    runner = Runner(runtime, transport, [Listener("E.go", "go", Go.model_validate_json, twice, retry=FAST)], group="g")
+    await runner.start()
+    await transport.publish("go", [message()])
+    await until(lambda: len(seen) == 4)
+    await runner.drain(1.0)
+    first, second = seen[:2]
+    assert first != second
+    assert seen == [first, second] * 2
+
+
 @pytest.mark.contract("BUS-108")
 async def test_every_listener_of_a_broadcast_hears_it(runtime: Runtime, transport: Memory) -> None:
     ears = [Ear(), Ear()]

@@ -42,7 +42,6 @@ async def deliver(runtime: Runtime, call: Call) -> None:
             else:
                 await flush(runtime, call)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is settled
-        call.rollback()
         await runtime.dispatcher.finish(_settle_failure(runtime, call, error))
     except CancelledError:
         call.restart()

@@ -87,14 +87,13 @@ class Route:
 class HandlerRoute(Route):
     """The route to a method of a queue class."""
 
-    handler: Handler
-
     def __init__(self, routes: Routes, handler: Handler) -> None:
         function = handler.function
         invoke = function if inspect.iscoroutinefunction(function) else in_thread(function)
         super().__init__(routes.runtime, handler.id, handler.retry, invoke, handler.mark.timeout)
         self.routes = routes
         self.handler = handler
+        self.message = handler.message
         self.entry_retry = handler.entry_retry
         self.background = handler.mark.background
         self.hold = handler.mark.on_exhausted == "hold"
@@ -114,7 +113,7 @@ class HandlerRoute(Route):
         return None if value is None else f"{self.routes.name}:{value}"
 
     def decode(self, row: Row) -> Message:
-        return decode(self.handler.message, row.version, row.body)
+        return decode(self.message, row.version, row.body)
 
 
 class Routes:
