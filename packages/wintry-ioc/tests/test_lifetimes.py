@@ -428,6 +428,20 @@ async def test_the_classes_that_derive_from_a_base_can_be_asked_for() -> None:
             assert isinstance(await scope.get(cls), cls)
 
 
+@pytest.mark.contract("IOC-029")
+def test_a_container_says_what_it_provides() -> None:
+    class Given: ...
+
+    class Absent: ...
+
+    container = registered(Pool)
+    container.register(Settings, name="spare")
+    container.register_context(Given)
+    container.register_value(str, "value")
+    assert all(map(container.provides, (Pool, Given, str, Annotated[Settings, Named("spare")])))
+    assert not any(map(container.provides, (Absent, Settings, int, Annotated[Settings, Named("other")])))
+
+
 @pytest.mark.contract("IOC-027")
 async def test_the_applications_provider_beats_the_librarys() -> None:
     mine, theirs = Settings(), Settings()

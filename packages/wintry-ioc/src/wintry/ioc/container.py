@@ -143,6 +143,10 @@ class Container:
         self._unstarted("register")
         self._add([key_of(key)], self._recipe(key, Kind.CONTEXT, "application", dotted(key)), "scoped")
 
+    def provides(self, key: Any) -> bool:
+        """Whether something is registered under a key: a provider, a value or a context value."""
+        return key_of(key) in self._registry
+
     def subclasses(self, base: type[T]) -> list[type[T]]:
         """The provided classes that derive from `base`, in order; `scope.get` takes each."""
         return [

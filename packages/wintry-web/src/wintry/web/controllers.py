@@ -21,14 +21,13 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field
-from functools import cache
 from types import NoneType
 from typing import Any, Final, get_args, get_origin
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wintry.ioc import Container, NotProvided
+from wintry.ioc import Container
 
 from .binding import body_type, compile_binder, media_types
 from .docs import pages
@@ -45,7 +44,6 @@ from .streams import EventStream, ServerSentEvent, Streams
 
 _with_body: Final = frozenset(["POST", "PUT", "PATCH", "DELETE"])
 _iterators: Final = (AsyncIterator, AsyncGenerator, AsyncIterable)
-_plain: Final = frozenset([str, int, float, bool, bytes])
 _ending: Final = re.compile(r"(Controllers?|Resource|View)$")
 _humps: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -193,19 +191,11 @@ def _endpoint(
 
 
 def _provides(container: Container) -> Callable[[Any], bool]:
-    """Whether a container fills a type; asked once for each."""
-
-    @cache
-    def known(key: Any) -> bool:
-        try:
-            container.tree(key)
-        except NotProvided:
-            return False
-        return True
+    """Whether a container fills a type."""
 
     def provides(key: Any) -> bool:
         try:
-            return key not in _plain and known(key)
+            return container.provides(key)
         except TypeError:  # an annotation whose metadata has no hash is the key of nothing
             return False
 
