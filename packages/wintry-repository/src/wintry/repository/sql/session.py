@@ -231,8 +231,7 @@ class SqlExecution:
 
     async def _undo(self, connection: sa.Connection) -> None:
         try:
-            if isinstance(self._failure, asyncio.CancelledError):
-                await self._dialect.interrupt(self._driver)
+            await self._dialect.interrupt(self._driver)  # a statement that nobody waits for any more
             if self._session is not None:
                 await self._session.close()
             await self._async(connection).close()

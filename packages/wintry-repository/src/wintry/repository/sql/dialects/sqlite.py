@@ -19,6 +19,7 @@ import asyncio
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -255,28 +256,21 @@ class SQLite:
 
     async def open(self) -> None:
         """Switch the file to WAL and see that it can be written. Raises `Unreachable`."""
-        try:
-            async with self._writer.connect() as connection:
-                if self.path is not None:
-                    driver = (await connection.get_raw_connection()).driver_connection
-                    await self._prepare(cast(aiosqlite.Connection, driver))
-        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            raise self.translate(_original(error)) from error
-
-    async def _prepare(self, driver: aiosqlite.Connection) -> None:
+        if self.path is None:
+            return
         # The switch to WAL does not wait for others: where several processes open a new file at once, one wins.
-        deadline = asyncio.get_running_loop().time() + self._options.busy_timeout
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.busy_timeout
         while True:
             try:
-                mode = await on_thread(driver, _prepare)
-            except sqlite3.OperationalError as error:
-                if _code(error) not in _BUSY or asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(0.01)
-                continue
-            if mode != "wal":
-                raise Unreachable(f"{self}: this file system cannot hold a database in WAL mode: use a local one")
-            return
+                mode = await asyncio.to_thread(_prepare, str(self.path))
+                break
+            except (sqlite3.Error, OSError) as error:
+                if _code(error) not in _BUSY or loop.time() > deadline:
+                    raise self.translate(error) from error
+            await asyncio.sleep(0.01)
+        if mode != "wal":
+            raise Unreachable(f"{self}: this file system cannot hold a database in WAL mode: use a local one")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -372,15 +366,13 @@ def _keep(context: sa.ExceptionContext) -> None:
     context.is_disconnect = False
 
 
-def _prepare(connection: Connection) -> str:
-    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("ROLLBACK")
+def _prepare(path: str) -> str:
+    """The journal mode of a file that can be written."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
     return cast(str, mode)
-
-
-def _original(error: Exception) -> Exception:
-    return error.orig if isinstance(error, sa.exc.DBAPIError) and isinstance(error.orig, Exception) else error
 
 
 def _code(error: Exception) -> int | None:
