@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m wintry.web", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m wintry.web", description="Serve an application, or look at it.")
     parser.add_argument("word", choices=["serve", "check", "routes", "openapi"])
     parser.add_argument("app", metavar="APP", help="package.module:name")
     parser.add_argument("--host", default="127.0.0.1")
