@@ -148,7 +148,10 @@ class Backend(Protocol):
     def execution(
         self, *, read_only: bool = False, isolation: str | None = None, timeout: float | None = None
     ) -> Execution:
-        """A transaction that is not begun yet; `timeout` in seconds."""
+        """A transaction that is not begun yet; `timeout` in seconds.
+
+        A read-only one with the isolation "autocommit" need not bind two statements together; every backend takes it.
+        """
         ...
 
     async def load(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> Sequence[tuple[Model, int]]:
@@ -315,7 +318,11 @@ class OneCall:
     async def begin(self) -> Execution:
         """The call's transaction."""
         if self._execution is None:
-            self._execution = self.backend.execution(read_only=self._read_only, timeout=self._timeout)
+            # A call that reads makes one statement that is consistent by itself.
+            isolation = "autocommit" if self._read_only else None
+            self._execution = self.backend.execution(
+                read_only=self._read_only, isolation=isolation, timeout=self._timeout
+            )
         return self._execution
 
     async def before_read(self, models: frozenset[type[Model]]) -> None:

@@ -51,7 +51,7 @@ class MemoryBackend:
         self, *, read_only: bool = False, isolation: str | None = None, timeout: float | None = None
     ) -> MemoryExecution:
         """A transaction that sees one snapshot; nothing in it waits, so that `timeout` never ends it."""
-        if isolation not in (None, "snapshot"):
+        if isolation not in (None, "snapshot", "autocommit"):
             raise Unsupported(f"backend '{self.name}'", f"a memory store isolates by snapshot, not by {isolation!r}")
         return MemoryExecution(self.store, read_only=read_only)
 
