@@ -1,18 +1,30 @@
 """The part of an application that runs its bus.
 
 An application finds `BusComponent` under the entry-point group `wintry.components`, and knows it by shape alone; it
-knows the application's settings by shape too: `settings.transporters` is a list of entries with `name` and `kind`.
-The component provides the `Runtime` that every queue is given, and the `Publisher` on the default transport.
+knows the application's settings by shape too: `settings.transporters` is a list of entries with `name`, `kind` and
+`backend`, `settings.journal` the name of a backend, and `settings.backends` says whether there are any. The component
+provides the `Runtime` that every queue is given, and the `Publisher` on the default transport. With backends the
+runtime is a `Durable` one, which needs the extra `journal`; without them everything lives in memory.
+
+`open_runtime` is the same for a command in a shell: stores and transports, and nothing that delivers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from wintry.bus import MessageQueue, Publisher, Runtime, TransportPublisher, collecting
-from wintry.bus.transports import Memory
+from wintry.bus.errors import CapabilityError, DefinitionError, HandlerTimeout
+from wintry.bus.settings import BusSettings
+from wintry.bus.transports import Memory, Transport
+
+if TYPE_CHECKING:
+    from wintry.bus.durable import Durable
+
+DEFAULT: Final = "default"
 
 
 class BusComponent:
@@ -20,41 +32,154 @@ class BusComponent:
 
     name = "bus"
     after: tuple[str, ...] = ("repository",)
-    settings = None
+    settings = BusSettings
     intake = False
-    errors: Mapping[type[Exception], int] = {}
+    errors: Mapping[type[Exception], int] = MappingProxyType(
+        {HandlerTimeout: 503, CapabilityError: 500, DefinitionError: 500}
+    )
 
     def __init__(self) -> None:
-        self.runtime: Runtime | None = None
+        self._durable: Durable | None = None
+        self._runtime: Runtime | None = None
 
     def providers(self, settings: Any) -> Mapping[Any, Callable[..., Any]]:
-        runtime = self.runtime = Runtime(transports={"default": Memory()})
-        return {
-            Runtime: lambda: runtime,
-            Publisher: lambda: TransportPublisher(runtime, transport="default"),
-        }
+        """`Runtime` and `Publisher`, as the settings want them. Raises ValueError for settings that cannot work."""
+        layout = Layout(settings)
+        return {Runtime: self._durable_runtime(layout) if layout.durable else in_memory(layout), Publisher: publisher}
+
+    def _durable_runtime(self, layout: Layout) -> Callable[..., Runtime]:
+        try:
+            from wintry.bus.durable import durable_runtime
+        except ModuleNotFoundError as error:
+            raise missing(error) from error
+        return durable_runtime(
+            self._place,
+            journal=layout.journal,
+            queues=layout.queues,
+            transports=layout.transports,
+            default_transport=layout.default_transport,
+        )
+
+    def _place(self, durable: Durable) -> None:
+        self._durable = durable
 
     def collecting(self) -> AbstractContextManager[list[Any]]:
+        """While open, faults of messages and queues join the list instead of being raised."""
         return collecting()
 
     async def start(self, container: Any) -> None:
-        assert self.runtime is not None
-        self.runtime.open_scope = container.scope
-        self.runtime.default_transport = "default"
+        """Begin to recover and to deliver, with the handlers of every queue class of the container."""
+        runtime = self._runtime = container.get(Runtime)
+        runtime.open_scope = container.scope
         for queue in container.subclasses(MessageQueue):
-            self.runtime.add(queue)
-        await self.runtime.start()
+            runtime.add(queue)
+        if self._durable is not None:
+            await self._durable.prepare()
+        for transport in runtime.transports.values():
+            await transport.start()
+        await (self._durable or runtime).start()
 
     async def check(self) -> Mapping[str, Mapping[str, str]]:
-        assert self.runtime is not None
-        health = await self.runtime.health()
-        return {"bus": {"status": "ok" if health.ok else "degraded", "detail": ""}}
+        """`bus`: degraded where deliveries wait too long or nothing looks for them."""
+        if self._runtime is None:
+            return {}
+        health = await self._runtime.health()
+        ticking = self._durable is None or self._durable.housekeeping.ticking
+        detail = f"{health.pending} pending, {health.parked} parked"
+        if health.oldest is not None:
+            detail += f", the oldest due for {health.oldest:.1f} s"
+        return {"bus": {"status": "ok" if health.ok and ticking else "degraded", "detail": detail}}
 
     async def drain(self, deadline: float) -> None:
-        assert self.runtime is not None
-        await self.runtime.drain(deadline)
+        """Take nothing more, finish what runs within `deadline` seconds, give the rest back."""
+        if self._runtime is not None:
+            await (self._durable or self._runtime).drain(deadline)
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """End every loop and transport."""
+        if self._durable is not None:
+            await self._durable.stop()
+        elif self._runtime is not None:
+            for transport in self._runtime.transports.values():
+                await transport.stop()
 
 
 component = BusComponent
+
+
+class Layout:
+    """What the settings say of the bus. Raises ValueError where that cannot be."""
+
+    def __init__(self, settings: Any) -> None:
+        self.journal: str | None = getattr(settings, "journal", None)
+        self.transports: dict[str, Transport] = {}
+        self.queues: dict[str, str] = {}
+        backends = [entry.name for entry in getattr(settings, "backends", None) or ()]
+        transporters = getattr(settings, "transporters", None) or ()
+        for entry in transporters:
+            if entry.kind == "memory":
+                self.transports[entry.name] = Memory()
+            elif entry.kind == "database":
+                self.queues[entry.name] = entry.backend or self.journal or DEFAULT
+        names = [entry.name for entry in transporters]
+        if not names and self.journal is not None:
+            self.queues[DEFAULT] = self.journal
+        elif not names:
+            self.transports[DEFAULT] = Memory()
+        self.default_transport = names[0] if len(names) == 1 else DEFAULT
+        self.durable = bool(backends)
+        if self.journal is not None and self.journal not in backends:
+            raise ValueError(f"journal: there is no backend {self.journal!r}; there are: {', '.join(backends) or 'none'}")
+        for name, backend in self.queues.items():
+            if backend not in backends:
+                listed = ", ".join(backends) or "none"
+                raise ValueError(f"transporters.{name}: there is no backend {backend!r}; there are: {listed}")
+
+
+def in_memory(layout: Layout) -> Callable[[BusSettings], Runtime]:
+    """A runtime without any database."""
+
+    def runtime(options: BusSettings) -> Runtime:
+        made = Runtime(transports=layout.transports, limits=options.limits)
+        made.default_transport = layout.default_transport
+        return made
+
+    return runtime
+
+
+def publisher(runtime: Runtime) -> Publisher:
+    """The publisher on the default transport."""
+    return TransportPublisher(runtime, transport=runtime.default_transport)
+
+
+def missing(error: ModuleNotFoundError) -> ValueError:
+    """What to install."""
+    return ValueError(f"a bus beside backends needs {error.name}: install wintry-bus with the extra 'journal'")
+
+
+@asynccontextmanager
+async def open_runtime(source: Any) -> AsyncGenerator[Runtime]:
+    """The runtime of settings, or of the journal at a URL, with its stores open; nothing is delivered."""
+    from wintry.bus.durable import Durable
+    from wintry.repository import Backends
+    from wintry.repository.component import entry_of
+
+    if isinstance(source, str):
+        entries: dict[str, Any] = {DEFAULT: source}
+        journal, queues, default = DEFAULT, {DEFAULT: DEFAULT}, DEFAULT
+        transports: Mapping[str, Transport] = {}
+    else:
+        layout = Layout(source)
+        entries = {entry.name: entry_of(entry) for entry in source.backends}
+        journal, queues, default = layout.journal, layout.queues, layout.default_transport
+        transports = layout.transports
+    async with Backends.of(entries) as backends:
+        durable = Durable(
+            backends, BusSettings(), journal=journal, queues=queues, transports=transports, default_transport=default
+        )
+        await durable.prepare()
+        try:
+            yield durable.runtime
+        finally:
+            await durable.drain(5.0)
+            await durable.stop()

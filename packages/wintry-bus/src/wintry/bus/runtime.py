@@ -141,6 +141,10 @@ class Runtime:
         self._open_unit = opener
         self.plain = opener is None and self._open_scope is None
 
+    def use_journal(self, journal: JournalStore) -> None:
+        """Store deliveries in `journal`, from before the first of them on."""
+        self.journal = self.store = journal
+
     # queues and routes
 
     def add(self, queue: type[MessageQueue]) -> Routes:

@@ -1,0 +1,128 @@
+"""Small transactions of many callers, committed together.
+
+A database makes one transaction durable at a time, and that is what most of a small one costs. So whoever has a few
+statements to commit hands them in here: while one transaction is under way the next ones gather, and all that have
+gathered by the time it is their turn share one. If one of them fails, none is stored, and each is done again in a
+transaction of its own, so that the failure is its own alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from wintry.repository.sql import SqlBackend, SqlExecution
+
+T = TypeVar("T")
+Work = Callable[[SqlExecution], Awaitable[Any]]
+
+logger = logging.getLogger("wintry.bus")
+
+
+class GroupCommit:
+    """The small transactions on one backend."""
+
+    def __init__(self, backend: SqlBackend) -> None:
+        self._backend = backend
+        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self, work: Callable[[SqlExecution], Awaitable[T]]) -> T:
+        """Await `work` in a transaction and give its result when that is committed. It may be run twice.
+
+        Raises what `work` or the commit raises; then nothing of it is stored.
+        """
+        result: T = await self._enter(work)
+        return result
+
+    def later(self, work: Work, delay: float) -> None:
+        """Run `work` with whatever is committed next, after `delay` seconds at the latest; a failure is logged."""
+        future = self._join(work)
+        future.add_done_callback(_log_failure)
+        if self._task is None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay, self._start)
+
+    async def flush(self) -> None:
+        """Wait until everything that was handed in is committed or has failed."""
+        if self._waiting:
+            self._start()
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _join(self, work: Work) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        return future
+
+    def _enter(self, work: Work) -> asyncio.Future[Any]:
+        future = self._join(work)
+        self._start()
+        return future
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                await self._together()
+        finally:
+            self._task = None
+
+    async def _together(self) -> None:
+        """One transaction for all that wait when it begins."""
+        execution = self._backend.execution()
+        taken: list[tuple[Work, asyncio.Future[Any]]] = []
+        results: list[Any] = []
+        try:
+            await execution.begin()
+            taken, self._waiting = self._waiting, taken
+            results = [await work(execution) for work, _ in taken]
+            await execution.commit()
+        except Exception as error:  # noqa: BLE001 - it goes to whom it belongs
+            await execution.close()
+            if not taken:
+                taken, self._waiting = self._waiting, taken
+                _fail(taken, error)
+            elif len(taken) == 1:
+                _fail(taken, error)
+            else:
+                for one in taken:
+                    await self._alone(*one)
+            return
+        finally:
+            await execution.close()
+        for (_, future), result in zip(taken, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    async def _alone(self, work: Work, future: asyncio.Future[Any]) -> None:
+        execution = self._backend.execution()
+        try:
+            result = await work(execution)
+            await execution.commit()
+        except Exception as error:  # noqa: BLE001 - it goes to whom it belongs
+            _fail([(work, future)], error)
+        else:
+            if not future.done():
+                future.set_result(result)
+        finally:
+            await execution.close()
+
+
+def _fail(waiting: list[tuple[Work, asyncio.Future[Any]]], error: Exception) -> None:
+    for _, future in waiting:
+        if not future.done():
+            future.set_exception(error)
+
+
+def _log_failure(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.error("what was to be stored in the journal later was not", exc_info=error)

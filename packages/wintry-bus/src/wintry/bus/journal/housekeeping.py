@@ -1,0 +1,101 @@
+"""Housekeeping of one application's stores, beside its deliveries.
+
+Every process looks from time to time for messages that a crash has left in another database than the journal's, and
+moves them; two that do it at once do no harm. What is done is kept for a while and then removed, by one process at a
+time: a row of `_wintry_duties` is the lease on that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from wintry.repository.sql import SqlBackend
+
+from .group_commit import GroupCommit
+from .relay import Relay
+from .tables import DUTIES, Statements, declare_duties
+
+logger = logging.getLogger("wintry.bus")
+
+PAUSE: Final = 2.0
+"""Seconds between two looks for messages that a crash has left."""
+PURGE_EVERY: Final = 60.0
+"""Seconds between two purges, whichever process does them."""
+
+
+class Duty:
+    """Something that one process does for all, and not again before its lease has ended."""
+
+    def __init__(self, backend: SqlBackend, commits: GroupCommit, name: str, *, owner: str) -> None:
+        declare_duties(backend.metadata)
+        self._commits = commits
+        self._statements = Statements(backend)
+        self._values = {"name": name, "owner": owner}
+
+    async def take(self, seconds: float) -> bool:
+        """Have the duty for `seconds`; False while somebody has it."""
+        text = (
+            f"INSERT INTO {DUTIES} (name, owner, until) VALUES (:name, :owner, {{now}} + :lease) "
+            "ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until "
+            f"WHERE {DUTIES}.until <= {{now}}"
+        )
+        values = {**self._values, "lease": round(seconds * 1000)}
+        return await self._commits.run(lambda on: self._statements(text).change(on, values)) == 1
+
+
+class Housekeeping:
+    """The loop of one process; `purges` are what is done under the duty."""
+
+    def __init__(
+        self, relays: Sequence[Relay], duty: Duty | None, purges: Sequence[Callable[[], Awaitable[object]]]
+    ) -> None:
+        self._relays = relays
+        self._duty = duty
+        self._purges = purges
+        self._task: asyncio.Task[None] | None = None
+
+    async def recover(self, *, grace: float) -> None:
+        """Move what was left `grace` seconds ago or before."""
+        for relay in self._relays:
+            await relay.recover(grace=grace)
+
+    def start(self) -> None:
+        """Begin the loop."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    @property
+    def ticking(self) -> bool:
+        """Whether the loop runs."""
+        return self._task is not None and not self._task.done()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_purge = loop.time() + PAUSE
+        while True:
+            await asyncio.sleep(PAUSE)
+            try:
+                await self.recover(grace=PAUSE)
+                if loop.time() >= next_purge:
+                    next_purge = loop.time() + PURGE_EVERY
+                    await self.purge()
+            except Exception:
+                logger.exception("housekeeping failed; it is tried again")
+
+    async def purge(self) -> bool:
+        """Remove what is old, unless another process has done so just now."""
+        if self._duty is None or not await self._duty.take(PURGE_EVERY / 2):
+            return False
+        for purge in self._purges:
+            await purge()
+        return True

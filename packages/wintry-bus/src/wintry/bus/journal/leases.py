@@ -1,0 +1,81 @@
+"""Leases on the rows of a table: the part that the journal and the database transport have in common.
+
+A row that is pending, due, without a running lease and first in its lane may be claimed: it then belongs to an owner
+until a time by the database's clock, and every statement that follows names the owner and passes over rows that the
+owner holds no longer. One claim is one statement, which SQLite runs alone (the transaction begins IMMEDIATE); on a
+database with row locks its inner query is where `FOR UPDATE SKIP LOCKED` goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wintry.repository.sql import SqlExecution
+
+from .tables import Statements, placed, places
+
+OPEN = "status IN ('pending', 'held')"
+
+
+class Leases:
+    """The leases on `table`; rows are in one lane where all columns of `lane` are equal, in none where one is null."""
+
+    def __init__(self, statements: Statements, table: str, lane: Sequence[str]) -> None:
+        self._statements = statements
+        self._table = table
+        self._lane = tuple(lane)
+
+    def free(self, where: str) -> str:
+        """The query for the numbers of the rows that may be claimed, oldest first, `:limit` of them."""
+        same = " AND ".join(f"earlier.{column} = row.{column}" for column in self._lane)
+        return (
+            f"SELECT row.seq FROM {self._table} AS row WHERE row.status = 'pending' AND row.due <= {{now}} "
+            f"AND (row.lease_owner IS NULL OR row.lease_until <= {{now}}) AND ({where}) "
+            f"AND (row.lane IS NULL OR NOT EXISTS (SELECT 1 FROM {self._table} AS earlier "
+            f"WHERE {same} AND earlier.{OPEN} AND earlier.seq < row.seq)) "
+            "ORDER BY row.due, row.seq LIMIT :limit"
+        )
+
+    async def any_free(self, execution: SqlExecution, where: str, values: Mapping[str, Any]) -> bool:
+        """Whether there is a row to claim."""
+        found = await self._statements(self.free(where)).fetch(execution, {**values, "limit": 1})
+        return bool(found)
+
+    async def claim(
+        self, execution: SqlExecution, where: str, values: Mapping[str, Any], columns: str
+    ) -> list[tuple[Any, ...]]:
+        """Lease rows to `:owner` for `:lease` milliseconds, and give their `columns`."""
+        text = (
+            f"UPDATE {self._table} SET lease_owner = :owner, lease_until = {{now}} + :lease, attempts = attempts + 1 "
+            f"WHERE seq IN ({self.free(where)}) RETURNING {columns}"
+        )
+        return await self._statements(text).fetch(execution, values)
+
+    async def release(self, execution: SqlExecution, seqs: Sequence[int], owner: str) -> int:
+        """Give rows back, the attempt not counted."""
+        change = "lease_owner = NULL, lease_until = NULL, attempts = attempts - 1"
+        return await self.change(execution, change, seqs, {"owner": owner})
+
+    async def renew(self, execution: SqlExecution, seqs: Sequence[int], owner: str, lease: int) -> list[int]:
+        """Lengthen leases to `lease` milliseconds from now; gives the rows that are still held."""
+        text = (
+            f"UPDATE {self._table} SET lease_until = {{now}} + :lease WHERE seq IN ({places('seq', len(seqs))}) "
+            "AND lease_owner = :owner AND status = 'pending' RETURNING seq"
+        )
+        values = {**placed("seq", seqs), "owner": owner, "lease": lease}
+        return [row[0] for row in await self._statements(text).fetch(execution, values)]
+
+    async def park(self, execution: SqlExecution, seq: int, owner: str, error: str, *, status: str) -> bool:
+        """Take a row out for a person to see."""
+        change = "status = :status, error = :error, lease_owner = NULL, lease_until = NULL"
+        values = {"owner": owner, "status": status, "error": error}
+        return await self.change(execution, change, [seq], values) == 1
+
+    async def change(self, execution: SqlExecution, change: str, seqs: Sequence[int], values: Mapping[str, Any]) -> int:
+        """Change rows that `:owner` holds; gives how many there were."""
+        text = (
+            f"UPDATE {self._table} SET {change} WHERE seq IN ({places('seq', len(seqs))}) "
+            "AND lease_owner = :owner AND status = 'pending'"
+        )
+        return await self._statements(text).change(execution, {**values, **placed("seq", seqs)})
