@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wintry.repository.backend import Backend, Operation
-from wintry.uow import Conflict, ReadOnlyUnit, Unit, UnitError, UnitHook, current_unit, use_hooks
+from wintry.uow import Conflict, ReadOnlyUnit, Unit, UnitAborted, UnitError, UnitHook, current_unit, use_hooks
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +127,23 @@ async def test_what_a_hook_raises_before_the_commit_rolls_back(world: Any) -> No
             await uow.commit()
 
     assert told.told == ["after rollback"]
+    assert await world.products.count() == 0
+
+
+@pytest.mark.contract("UOW-051", "UOW-083")
+async def test_after_a_refusal_the_unit_cannot_commit(world: Any) -> None:
+    class Once(UnitHook):
+        async def before_commit(self, unit: Unit, changes: Sequence[Operation]) -> None:
+            raise ZeroDivisionError
+
+    with use_hooks(Once()):
+        async with world.uow as uow:
+            await uow.products.create(entity=world.Product(sku="TABLE"))
+            with pytest.raises(ZeroDivisionError):
+                await uow.commit()
+            with pytest.raises(UnitAborted, match="a hook refused"):
+                await uow.commit()
+
     assert await world.products.count() == 0
 
 
@@ -308,3 +325,21 @@ async def test_a_read_only_unit_refuses_every_kind_of_write(world: Any) -> None:
         await uow.commit()
 
     assert [object.to_dict() for object in await world.products.find()] == [product.to_dict()]
+
+
+@pytest.mark.contract("UOW-070")
+async def test_a_read_only_unit_does_not_wait_for_a_writer(opened: Any, tmp_path: Any) -> None:
+    async with opened(default=f"sqlite:///{tmp_path / 'shop.db'}") as world:
+        await world.stock()
+
+        async def read() -> str:
+            async with world.uow(read_only=True) as uow:
+                return str((await uow.products.get("TABLE")).name)
+
+        async with world.uow as uow:
+            (await uow.products.get("TABLE")).name = "changed"
+            assert await uow.products.count_by_name(name="changed") == 1
+            async with asyncio.timeout(10):
+                assert await asyncio.create_task(read()) == ""
+            await uow.commit()
+        assert await read() == "changed"

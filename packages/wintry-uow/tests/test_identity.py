@@ -1,5 +1,6 @@
 """One object for a row, and what the unit knows of it."""
 
+import asyncio
 import gc
 import weakref
 from typing import Any
@@ -67,6 +68,32 @@ async def test_a_deleted_row_is_not_there_any_more(world: Any) -> None:
         await uow.commit()
 
     assert await world.products.get("TABLE") is None
+
+
+@pytest.mark.contract("UOW-012", "UOW-014")
+async def test_get_of_a_deleted_id_does_not_ask_the_store(probed: Any) -> None:
+    product = await probed.stock()
+
+    async with probed.uow as uow:
+        await uow.products.delete(entity=product)
+        probed.backends.probe.steps.clear()
+        assert await uow.products.get("TABLE") is None
+        assert probed.backends.probe.steps == []
+        await uow.commit()
+
+
+@pytest.mark.contract("UOW-012")
+async def test_after_the_commit_of_a_deletion_others_can_create_the_id_again(world: Any) -> None:
+    product = await world.stock()
+
+    async def again() -> None:
+        await world.products.create(entity=world.Product(sku="TABLE", name="again"))
+
+    async with world.uow as uow:
+        await uow.products.delete(entity=product)
+        await uow.commit()
+        await asyncio.create_task(again())
+        assert (await uow.products.get("TABLE")).name == "again"
 
 
 @pytest.mark.contract("UOW-012")
@@ -189,6 +216,17 @@ async def test_an_object_changed_after_its_row_was_deleted_meets_the_guard(world
             await uow.products.delete_by_name(name="")
             chair.name = "too late"
             await uow.commit()
+
+
+@pytest.mark.contract("UOW-018", "UOW-023")
+async def test_an_object_that_is_not_stored_yet_is_not_touched_by_a_set_based_delete(world: Any) -> None:
+    async with world.uow(flush="commit") as uow:
+        product = await uow.products.create(entity=world.Product(sku="TABLE"))
+        assert await uow.products.delete_all() == 0
+        assert await uow.products.get("TABLE") is product
+        await uow.commit()
+
+    assert await world.products.count() == 1
 
 
 @pytest.mark.contract("UOW-018")

@@ -13,6 +13,7 @@ from wintry.uow import (
     UnitAborted,
     UnitClosed,
     UnitError,
+    UnitOfWork,
     UnitTimeout,
     Unsupported,
 )
@@ -59,6 +60,16 @@ async def test_a_closed_unit_and_its_repositories_are_closed(world: Any) -> None
     with pytest.raises(UnitClosed):
         uow.changes()
     assert await world.products.count() == 1
+
+
+@pytest.mark.contract("UOW-081")
+@pytest.mark.parametrize("options", [{"read_only": True}, {"flush": "commit"}])
+async def test_a_closed_unit_is_closed_whatever_its_options(world: Any, options: dict[str, Any]) -> None:
+    async with world.uow(**options) as uow:
+        pass
+
+    with pytest.raises(UnitClosed):
+        await uow.products.find()
 
 
 @pytest.mark.contract("UOW-081")
@@ -115,6 +126,13 @@ async def test_a_block_cannot_be_left_in_another_task(world: Any) -> None:
         await asyncio.create_task(leave())
     await scope.rollback()
     await world.uow.__aexit__(None, None, None)
+
+
+@pytest.mark.contract("UOW-080")
+async def test_blocks_are_left_from_the_inside_out(world: Any) -> None:
+    async with world.uow, UnitOfWork(products=world.products):
+        with pytest.raises(UnitError, match="before a unit inside of it"):
+            await world.uow.__aexit__(None, None, None)
 
 
 @pytest.mark.contract("UOW-080")

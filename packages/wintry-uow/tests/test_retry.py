@@ -248,11 +248,17 @@ async def test_inside_a_unit_run_and_transactional_join_and_run_once(opened: Any
 @pytest.mark.contract("UOW-040", "UOW-061")
 async def test_a_unit_that_a_conflict_of_a_joined_one_doomed_is_retried(opened: Any) -> None:
     async with opened(default="memory://") as world:
-        attempts = 0
+        attempts = inner_attempts = 0
 
-        async def inner(uow: Any) -> None:
+        @transactional
+        async def innermost(products: Any) -> None:
+            nonlocal inner_attempts
+            inner_attempts += 1
             if attempts == 1:
                 raise Conflict("not yet")
+
+        async def inner(uow: Any) -> None:
+            await innermost(world.products)
 
         async def work(uow: Any) -> None:
             nonlocal attempts
@@ -264,4 +270,4 @@ async def test_a_unit_that_a_conflict_of_a_joined_one_doomed_is_retried(opened: 
 
         await world.uow.run(work)
 
-        assert attempts == 2
+        assert (attempts, inner_attempts) == (2, 2)

@@ -144,6 +144,17 @@ async def test_a_value_that_was_looked_for_and_is_taken_is_a_conflict(world: Any
 
 
 @pytest.mark.contract("UOW-033")
+async def test_what_an_earlier_transaction_of_the_unit_missed_does_not_count(world: Any) -> None:
+    async with world.uow as uow:
+        assert await uow.products.get("TABLE") is None
+        await uow.commit()
+        await in_another_task(lambda: world.products.create(entity=world.Product(sku="TABLE")))
+        await uow.products.create(entity=world.Product(sku="TABLE"))
+        with pytest.raises(AlreadyExists):
+            await uow.commit()
+
+
+@pytest.mark.contract("UOW-033")
 async def test_two_units_that_find_nothing_and_create_the_same_both_end(world: Any) -> None:
     async def add(reference: str) -> None:
         async def work(uow: Any) -> None:
