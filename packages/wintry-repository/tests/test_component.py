@@ -113,7 +113,10 @@ async def test_a_store_that_does_not_answer_is_down(monkeypatch: pytest.MonkeyPa
     [
         (entry("default"), "backend 'default': connection_options.url is missing"),
         (entry("default", "memory://", "wintry.drivers.pgg"), "no driver is called 'wintry.drivers.pgg'"),
-        (entry("default", "memory://", "wintry.drivers.pg"), "'wintry.drivers.pg' wants a URL that begins with postgresql"),
+        (
+            entry("default", "memory://", "wintry.drivers.pg"),
+            "'wintry.drivers.pg' wants a URL that begins with postgresql",
+        ),
         (entry("default", "memory://", pool_size=3), "memory:// has no options, but got pool_size"),
     ],
 )
@@ -131,7 +134,12 @@ def test_its_errors_have_a_status() -> None:
     def status(kind: type[Exception]) -> int | None:
         return next((component.errors[base] for base in kind.__mro__ if base in component.errors), None)
 
-    assert [status(kind) for kind in (NotFound, AlreadyExists, ConcurrentModification, Unreachable)] == [404, 409, 409, 503]
+    assert [status(kind) for kind in (NotFound, AlreadyExists, ConcurrentModification, Unreachable)] == [
+        404,
+        409,
+        409,
+        503,
+    ]
 
 
 @pytest.mark.contract("REPO-017", "REPO-076")

@@ -64,7 +64,10 @@ def test_all_methods_of_a_class_are_in_one_report() -> None:
     ("name", "hint"),
     [
         ("finds_by_sku", "did you mean 'find', as in 'find_by_sku'?"),
-        ("find_by_batches__referense", "did you mean 'reference', as in 'find_by_batches__reference'?  async def ask(self, *, "),
+        (
+            "find_by_batches__referense",
+            "did you mean 'reference', as in 'find_by_batches__reference'?  async def ask(self, *, ",
+        ),
         ("find_by_batches__qty_betwen", "did you mean 'between', as in 'find_by_batches__qty_between'?"),
         ("find_by_batches", "batches holds Batch: compare one of its fields, such as batches__reference"),
         ("find_all_order_by_skv_desc", "did you mean 'sku', as in 'find_all_order_by_sku_desc'?  async def ask(self)"),
@@ -144,7 +147,7 @@ def test_hints_that_are_never_defined() -> None:
             @query
             async def get_by_sku(self, *, sku: Skuu) -> Product | None: ...
     """
-    exec(textwrap.dedent(source), names)
+    exec(textwrap.dedent(source), names)  # noqa: S102 - the text is of this test
 
     with pytest.raises(DefinitionError, match="the name 'Skuu' of its signature is not defined"):
         names["Products"](Backends(default="memory://"))
@@ -161,7 +164,7 @@ def test_hints_that_are_never_defined_are_collected() -> None:
             async def get_by_sku(self, *, sku: Skuu) -> Product | None: ...
     """
     with collecting() as faults:
-        exec(textwrap.dedent(source), names)
+        exec(textwrap.dedent(source), names)  # noqa: S102 - the text is of this test
 
     assert [fault.reason for fault in faults] == ["the name 'Skuu' of its signature is not defined"]
 
