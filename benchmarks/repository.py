@@ -46,7 +46,12 @@ class Products(Repository[Product, str], entity=Product):
     async def get_by_batches__reference(self, *, batches__reference: str) -> Product | None: ...
 
     @query
-    async def count_by_batches__reference(self, *, batches__reference: str) -> int: ...
+    async def count_by_batches__reference(self, *, batches__reference: str) -> int:  # type: ignore[empty-body]  # a @query
+        ...
+
+
+class Shop(UnitOfWork):
+    products: Products
 
 
 def product(number: int) -> Product:
@@ -127,7 +132,7 @@ async def _get() -> AsyncIterator[Operation]:
 @asynccontextmanager
 async def _get_in_a_unit() -> AsyncIterator[Operation]:
     sku = turn("SKU-{}")
-    async with repository() as products, UnitOfWork(products=products)(read_only=True) as uow:
+    async with repository() as products, Shop(products=products)(read_only=True) as uow:
         yield lambda: uow.products.get(sku())
 
 

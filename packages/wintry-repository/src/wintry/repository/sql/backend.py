@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from wintry.models import info
 
@@ -148,7 +149,7 @@ class SqlBackend:
             await execution.begin()
             result = await execution.connection.run_sync(work, self.metadata)
             await execution.commit()
-        except sa.exc.SQLAlchemyError as error:
+        except SQLAlchemyError as error:
             raise self.translate(error) from error
         finally:
             await execution.close()

@@ -63,7 +63,7 @@ def compile_plan(plan: QueryPlan, reader: Reader, compiler: sa.Dialect, encoder:
     compiled = builder.statement(reader).compile(dialect=compiler)
     text = f"{compiled} /* {plan.label} */".replace("\n", " ")
     names: list[str] = getattr(compiled, "positiontup", None) or []
-    constants = compiled.params
+    constants = compiled.params or {}
     return SqlQuery(
         plan, text, tuple(builder.binders.get(name) or _constant(constants[name]) for name in names), reader
     )

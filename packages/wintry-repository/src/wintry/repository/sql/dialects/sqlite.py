@@ -27,6 +27,7 @@ from typing import Any, Final, TypeVar, cast
 
 import aiosqlite
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -251,7 +252,7 @@ class SQLite:
             connect_args={"factory": connect, "isolation_level": None, "cached_statements": 256},
         )
         if self.path is None:
-            sa.event.listen(engine.sync_engine, "handle_error", _keep)
+            event.listen(engine.sync_engine, "handle_error", _keep)
         return engine
 
     async def open(self) -> None:
