@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wintry.repository import Repository
-from wintry.uow import UncommittedChanges, UnitOfWork, current_unit
+from wintry.uow import UncommittedChanges, UnitOfWork, current_unit, identity
 
 pytestmark = pytest.mark.anyio
 
@@ -243,3 +243,16 @@ async def test_objects_stay_readable(world: Any) -> None:
 
     assert again.batches[0].reference == "TABLE-1"
     assert again is not product
+
+
+@pytest.mark.contract("UOW-005")
+async def test_a_unit_leaves_nothing_behind_in_the_index_of_live_objects(world: Any) -> None:
+    await world.stock()
+    before = len(identity._holders)
+
+    for _ in range(3):
+        async with world.uow as uow:
+            await uow.products.get("TABLE")
+            await uow.commit()
+
+    assert len(identity._holders) == before, "the one private name that a test reads: a leak has no other sign"
