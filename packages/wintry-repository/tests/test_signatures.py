@@ -206,6 +206,10 @@ async def test_a_call_with_wrong_keywords_fails_as_python_does(items: Items) -> 
         ("find_by_qty_between(self, *, qty: tuple[str, str])", "'qty' wants a pair of int"),
         ("find_by_qty_between(self, *, qty_from: int)", "give 'qty_from' and 'qty_to' (int), or a pair"),
         ("find_by_qty_gt_and_qty_lt(self, *, qty: int)", "no parameter gives the value of 'qty': give 'qty_lt'"),
+        (
+            "find_by_parts__size_gt_and_parts__size_lt(self, *, size: int, parts__size_lt: int)",
+            "no parameter gives the value of 'parts__size': give 'parts__size_gt'",
+        ),
         ("find_by_sku(self, *, sku: str) -> int", "it returns int; 'find' gives the object"),
         ("find_by_sku(self, *, sku: str) -> list[str]", "it returns list[str]; 'find' gives the object"),
         ("count_by_sku(self, *, sku: str) -> list[Item]", "'count' gives int"),
