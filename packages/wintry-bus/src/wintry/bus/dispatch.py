@@ -54,6 +54,7 @@ class Dispatcher:
         self._claiming: asyncio.Task[None] | None = None
         self._claim_again = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._loops: list[asyncio.Task[None]] = []
         self._closing = False
         self._starved = False  # a claim found no room
@@ -267,15 +268,18 @@ class Dispatcher:
             return
         loop = asyncio.get_running_loop()
         when = loop.time() + max(delay, 0.0)
-        if self._timer is None or self._timer.cancelled() or self._timer.when() > when:
+        if self._timer is None or self._timer_at > when:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = loop.call_at(when, self.claim_soon, context=self._context)
+            self._timer = loop.call_at(when, self._ring, context=self._context)
+            self._timer_at = when  # a loop of another library need not tell what its handles are for
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.claim_soon()
 
     def claim_soon(self) -> None:
         """Claim now; if a claim is under way, once more after it."""
-        if self._timer is not None and self._timer.when() <= asyncio.get_running_loop().time():
-            self._timer = None
         if self._closing:
             return
         if self._claiming is not None and not self._claiming.done():

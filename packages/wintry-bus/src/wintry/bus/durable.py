@@ -7,7 +7,7 @@ are shared by all parts that use it, and what a transport in the journal's own d
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from wintry.repository import Backends
@@ -16,7 +16,7 @@ from wintry.repository.errors import ConfigurationError
 from wintry.repository.sql import SqlBackend
 
 from .journal.group_commit import GroupCommit
-from .journal.housekeeping import Duty, Housekeeping
+from .journal.housekeeping import Duty, Housekeeping, Step
 from .journal.relay import Relay
 from .journal.sql import SqlJournal
 from .journal.unit import Units
@@ -89,7 +89,7 @@ class Durable:
 
     def _housekeeping(self) -> Housekeeping:
         options, journal = self._options, self.journal
-        purges: list[Callable[[], Awaitable[object]]] = [
+        purges: list[Step] = [
             partial(queue.purge, older_than=options.retention, abandoned=options.abandoned_after)
             for queue in self.queues.values()
         ]
@@ -103,7 +103,8 @@ class Durable:
         if self._commits:
             first = journal.backend if journal is not None else next(iter(self._commits))
             duty = Duty(first, self._commits_on(first), "purge", owner=self.runtime.owner)
-        return Housekeeping([*self._units.relays.values()], duty, purges)
+        recoveries = [store.inherit for store in (journal, *self.queues.values()) if store is not None]
+        return Housekeeping([*self._units.relays.values()], recoveries, duty, purges)
 
     async def prepare(self) -> None:
         """Make the tables that are missing."""

@@ -8,14 +8,12 @@ compiled routes, the dispatcher of deliveries and the journal in memory. A queue
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from .call import Call, random_id
+from .call import Call
 from .dead_letters import DeadLetters
 from .dispatch import Dispatcher
 from .errors import CapabilityError, DefinitionError, Fault, nearest
@@ -23,6 +21,7 @@ from .journal.journal import JournalStore, Known
 from .journal.memory import MemoryJournal
 from .messages import Message
 from .middleware import Deadlines, Middleware
+from .owners import new_owner
 from .publisher import ChannelRoute
 from .routes import Route, Routes
 from .transports.transport import Transport
@@ -111,7 +110,7 @@ class Runtime:
         self.transports = dict(transports or {})
         self.default_transport = "default"
         self.limits = limits or Limits()
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:8]}"
+        self.owner = new_owner()
         self.memory = MemoryJournal()
         self.store: JournalStore = self.memory if journal is None else journal
         self.dead_letters = DeadLetters(self)

@@ -25,7 +25,7 @@ class GroupCommit:
     """The small transactions on one backend."""
 
     def __init__(self, backend: SqlBackend) -> None:
-        self._backend = backend
+        self.backend = backend
         self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -78,7 +78,7 @@ class GroupCommit:
 
     async def _together(self) -> None:
         """One transaction for all that wait when it begins."""
-        execution = self._backend.execution()
+        execution = self.backend.execution()
         taken: list[tuple[Work, asyncio.Future[Any]]] = []
         results: list[Any] = []
         try:
@@ -104,7 +104,7 @@ class GroupCommit:
                 future.set_result(result)
 
     async def _alone(self, work: Work, future: asyncio.Future[Any]) -> None:
-        execution = self._backend.execution()
+        execution = self.backend.execution()
         try:
             result = await work(execution)
             await execution.commit()
@@ -115,6 +115,15 @@ class GroupCommit:
                 future.set_result(result)
         finally:
             await execution.close()
+
+
+async def read(backend: SqlBackend, work: Callable[[SqlExecution], Awaitable[T]]) -> T:
+    """Run one query by itself, beside whoever writes."""
+    execution = backend.execution(read_only=True, isolation="autocommit")
+    try:
+        return await work(execution)
+    finally:
+        await execution.close()
 
 
 def _fail(waiting: list[tuple[Work, asyncio.Future[Any]]], error: Exception) -> None:

@@ -1,7 +1,7 @@
 """Housekeeping of one application's stores, beside its deliveries.
 
-Every process looks from time to time for messages that a crash has left in another database than the journal's, and
-moves them; two that do it at once do no harm. What is done is kept for a while and then removed, by one process at a
+Every process looks from time to time for what a crash has left: leases of processes that have ended, which it ends too,
+and messages in another database than the journal's, which it moves. Two that do it at once do no harm. What is done is kept for a while and then removed, by one process at a
 time: a row of `_wintry_duties` is the lease on that.
 """
 
@@ -17,6 +17,8 @@ from wintry.repository.sql import SqlBackend
 from .group_commit import GroupCommit
 from .relay import Relay
 from .tables import DUTIES, Statements, declare_duties
+
+Step = Callable[[], Awaitable[object]]
 
 logger = logging.getLogger("wintry.bus")
 
@@ -47,18 +49,21 @@ class Duty:
 
 
 class Housekeeping:
-    """The loop of one process; `purges` are what is done under the duty."""
+    """The loop of one process; `recoveries` end leases that died, `purges` are what is done under the duty."""
 
     def __init__(
-        self, relays: Sequence[Relay], duty: Duty | None, purges: Sequence[Callable[[], Awaitable[object]]]
+        self, relays: Sequence[Relay], recoveries: Sequence[Step], duty: Duty | None, purges: Sequence[Step]
     ) -> None:
         self._relays = relays
+        self._recoveries = recoveries
         self._duty = duty
         self._purges = purges
         self._task: asyncio.Task[None] | None = None
 
     async def recover(self, *, grace: float) -> None:
-        """Move what was left `grace` seconds ago or before."""
+        """Take over what processes of this host have left, and move what was stored `grace` seconds ago or before."""
+        for recovery in self._recoveries:
+            await recovery()
         for relay in self._relays:
             await relay.recover(grace=grace)
 

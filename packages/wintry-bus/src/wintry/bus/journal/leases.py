@@ -2,7 +2,7 @@
 
 A row that is pending, due, without a running lease and first in its lane may be claimed: it then belongs to an owner
 until a time by the database's clock, and every statement that follows names the owner and passes over rows that the
-owner holds no longer. One claim is one statement, which SQLite runs alone (the transaction begins IMMEDIATE); on a
+owner holds no longer. The leases of a process that is known to have ended are ended too. One claim is one statement, which SQLite runs alone (the transaction begins IMMEDIATE); on a
 database with row locks its inner query is where `FOR UPDATE SKIP LOCKED` goes.
 """
 
@@ -13,6 +13,8 @@ from typing import Any
 
 from wintry.repository.sql import SqlExecution
 
+from ..owners import is_gone
+from .group_commit import GroupCommit, read
 from .tables import Statements, placed, places
 
 OPEN = "status IN ('pending', 'held')"
@@ -51,6 +53,19 @@ class Leases:
             f"WHERE seq IN ({self.free(where)}) RETURNING {columns}"
         )
         return await self._statements(text).fetch(execution, values)
+
+    async def expire(self, commits: GroupCommit) -> int:
+        """End the leases of processes of this host that have ended; gives the number of rows."""
+        now_held = f"SELECT DISTINCT lease_owner FROM {self._table} WHERE status = 'pending' AND lease_until > {{now}}"
+        held = await read(commits.backend, lambda on: self._statements(now_held).fetch(on, {}))
+        gone = [owner for (owner,) in held if owner is not None and is_gone(owner)]
+        if not gone:
+            return 0
+        text = (
+            f"UPDATE {self._table} SET lease_until = {{now}} WHERE status = 'pending' AND lease_until > {{now}} "
+            f"AND lease_owner IN ({places('owner', len(gone))})"
+        )
+        return await commits.run(lambda on: self._statements(text).change(on, placed("owner", gone)))
 
     async def release(self, execution: SqlExecution, seqs: Sequence[int], owner: str) -> int:
         """Give rows back, the attempt not counted."""

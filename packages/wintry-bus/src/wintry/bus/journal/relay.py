@@ -19,9 +19,9 @@ from wintry.repository.backend import Execution
 from wintry.repository.sql import SqlBackend, SqlExecution
 
 from ..failpoints import reach
-from .group_commit import GroupCommit
+from .group_commit import GroupCommit, read
 from .journal import Row
-from .sql import EPOCH, SOON, SqlJournal, contents, read
+from .sql import EPOCH, SOON, SqlJournal, contents
 from .tables import OUTGOING, Statements, declare_effects, placed, places
 
 logger = logging.getLogger("wintry.bus")

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 from wintry.repository.backend import Execution
 from wintry.repository.sql import SqlBackend, SqlExecution
 
-from .group_commit import GroupCommit
+from .group_commit import GroupCommit, read
 from .journal import Known, Row, Seen, Stats, Status
 from .leases import Leases
 from .tables import INBOX, JOURNAL, Statements, declare_effects, declare_journal, placed, places
@@ -201,6 +201,10 @@ class SqlJournal:
 
     # people and housekeeping
 
+    async def inherit(self) -> int:
+        """End the leases of processes of this host that have ended, and give the number of rows."""
+        return await self._leases.expire(self.commits)
+
     async def dead(
         self, *, type: str | None = None, since: datetime | None = None, seq: int | None = None, limit: int = 100
     ) -> Sequence[Row]:
@@ -313,15 +317,6 @@ class Inbox:
             "WHERE at < {now} - :age ORDER BY at LIMIT :limit)"
         )
         return await purge(commits, self._statements, text, older_than)
-
-
-async def read(backend: SqlBackend, work: Callable[[SqlExecution], Awaitable[T]]) -> T:
-    """Run one query by itself, beside whoever writes."""
-    execution = backend.execution(read_only=True, isolation="autocommit")
-    try:
-        return await work(execution)
-    finally:
-        await execution.close()
 
 
 async def purge(commits: GroupCommit, statements: Statements, text: str, older_than: float) -> int:

@@ -26,10 +26,10 @@ from typing import Any, Final
 
 from wintry.repository.sql import SqlBackend, SqlExecution
 
-from ..journal.group_commit import GroupCommit, Work
+from ..journal.group_commit import GroupCommit, Work, read
 from ..journal.journal import Row
 from ..journal.leases import Leases
-from ..journal.sql import purge, read
+from ..journal.sql import purge
 from ..journal.tables import DELIVERIES, GROUPS, MESSAGES, Statements, declare_queue, placed, places
 from .transport import Caps, TransportMessage
 
@@ -289,6 +289,10 @@ class Database:
                     self._held.difference_update(set(held).difference(kept))
             except Exception:
                 logger.exception("renewing %d leases failed; it is tried again", len(held))
+
+    async def inherit(self) -> int:
+        """End the leases of processes of this host that have ended, and give the number of deliveries."""
+        return await self._leases.expire(self.commits)
 
     async def purge(self, *, older_than: float, abandoned: float) -> int:
         """Remove messages that are `older_than` seconds old and have been dealt with by every group.
