@@ -42,7 +42,7 @@ class Service:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "WINTRY_ACCESS_LOG": "false", **environment}
+        self.environment = {**os.environ, "WINTRY_ACCESS_LOG": "false", "WINTRY_BUS__LEASE": "1", **environment}
         self.process: asyncio.subprocess.Process | None = None
         self.url = ""
         self.log = folder / "service.log"
