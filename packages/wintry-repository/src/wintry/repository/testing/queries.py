@@ -38,7 +38,7 @@ class QueryCase:
     limit: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
+        return f"{self.name}({', '.join(f'{name}={shown(value)}' for name, value in self.arguments.items())})"
 
     def expected(self) -> list[Order]:
         """The answer."""
@@ -81,6 +81,14 @@ def asking(name: str, parameters: Iterable[str], for_backend: str = "default") -
 
 def _none_first(value: Any) -> tuple[bool, Any]:
     return value is not None, value
+
+
+def shown(value: object) -> str:
+    """A value, the same in every process: runs that are spread over processes compare the ids of their tests."""
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(repr, value))) + "}"
+    text = repr(value)
+    return type(value).__name__ if " object at 0x" in text else text
 
 
 def _case(line: str, name: str, fits: Callable[[Order], bool], **arguments: Any) -> QueryCase:
