@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from wintry.bus import MessageQueue, Publisher, Runtime, TransportPublisher, collecting
@@ -129,7 +129,9 @@ class Layout:
         self.default_transport = names[0] if len(names) == 1 else DEFAULT
         self.durable = bool(backends)
         if self.journal is not None and self.journal not in backends:
-            raise ValueError(f"journal: there is no backend {self.journal!r}; there are: {', '.join(backends) or 'none'}")
+            raise ValueError(
+                f"journal: there is no backend {self.journal!r}; there are: {', '.join(backends) or 'none'}"
+            )
         for name, backend in self.queues.items():
             if backend not in backends:
                 listed = ", ".join(backends) or "none"
@@ -166,16 +168,18 @@ async def open_runtime(source: Any) -> AsyncGenerator[Runtime]:
 
     if isinstance(source, str):
         entries: dict[str, Any] = {DEFAULT: source}
-        journal, queues, default = DEFAULT, {DEFAULT: DEFAULT}, DEFAULT
-        transports: Mapping[str, Transport] = {}
+        layout = Layout(SimpleNamespace(journal=DEFAULT, backends=[SimpleNamespace(name=DEFAULT)]))
     else:
-        layout = Layout(source)
         entries = {entry.name: entry_of(entry) for entry in source.backends}
-        journal, queues, default = layout.journal, layout.queues, layout.default_transport
-        transports = layout.transports
+        layout = Layout(source)
     async with Backends.of(entries) as backends:
         durable = Durable(
-            backends, BusSettings(), journal=journal, queues=queues, transports=transports, default_transport=default
+            backends,
+            BusSettings(),
+            journal=layout.journal,
+            queues=layout.queues,
+            transports=layout.transports,
+            default_transport=layout.default_transport,
         )
         await durable.prepare()
         try:

@@ -11,15 +11,13 @@ import os
 import socket
 from typing import Final
 
-from .call import random_id
-
-_PROCESS: Final = random_id()[:8]
+_PROCESS: Final = os.urandom(4).hex()
 """Tells this process from an earlier one with its number, as the first process of a container always has."""
 
 
 def new_owner() -> str:
     """A name for a runtime of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_PROCESS}:{random_id()[:8]}"
+    return f"{socket.gethostname()}:{os.getpid()}:{_PROCESS}:{os.urandom(4).hex()}"
 
 
 def is_gone(owner: str) -> bool:

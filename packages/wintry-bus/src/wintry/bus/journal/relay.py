@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from wintry.repository.backend import Execution
@@ -75,7 +76,7 @@ class Relay:
             rows = [_row(*each) for each in found]
             await self._journal.adopt(rows)
             reach("moved")
-            await self.commits.run(lambda on, rows=rows: self._remove(on, rows))  # type: ignore[misc]
+            await self.commits.run(partial(self._remove, rows=rows))
             logger.info("%d messages of backend %r were moved to the journal", len(rows), self.backend.name)
             total += len(rows)
 

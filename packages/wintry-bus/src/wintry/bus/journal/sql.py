@@ -122,9 +122,7 @@ class SqlJournal:
             await self._direct[transport].enqueue(execution, some)
         return kept
 
-    async def _insert(
-        self, execution: SqlExecution, rows: Sequence[Row], owner: str | None, lease: float
-    ) -> list[Row]:
+    async def _insert(self, execution: SqlExecution, rows: Sequence[Row], owner: str | None, lease: float) -> list[Row]:
         values: dict[str, Any] = {"owner": owner, "lease": _milliseconds(lease)}
         late: set[str] = set()  # lanes of this batch with a row that is not leased
         for number, row in enumerate(rows):

@@ -199,7 +199,7 @@ class Statements:
         found = self._prepared.get(text)
         if found is None:
             compiled = sa.text(text.replace("{now}", self._now)).compile(dialect=self._dialect)
-            names = tuple(compiled.positiontup or ())  # type: ignore[attr-defined]
+            names = tuple(compiled.positiontup or ())
             found = self._prepared[text] = Statement(str(compiled), names)
         return found
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from wintry.repository.backend import Backend, Execution, Operation, SessionProvider, current
 from wintry.repository.errors import UnitAborted
+from wintry.repository.sql import SqlBackend
 from wintry.uow import Unit, UnitHook, current_unit, use_hooks
 from wintry.uow.retry import retryable
 from wintry.uow.session import UnitSession
@@ -120,10 +121,11 @@ class Around(UnitHook):
         try:
             if error is None:
                 await unit.commit()
-        except BaseException as refused:
-            await unit.leave(refused)
+        except BaseException as refused:  # noqa: BLE001 - what follows is raised when the unit is over
+            error = refused
             raise _reason(refused) from refused.__cause__
-        await unit.leave(error)
+        finally:
+            await unit.leave(error)
         if error is not None and (reason := _reason(error)) is not error:
             raise reason
 
@@ -144,7 +146,7 @@ class Around(UnitHook):
         home = self._home(unit, journal)
         if home is journal.backend:
             self._rows = self._call.rows()
-            await self._store_here(journal, unit, home)
+            await self._store_here(journal, unit)
         elif home is not None and (relay := self._units.relays.get(home)) is not None:
             self._rows = self._call.rows()
             self._relay = relay
@@ -164,19 +166,17 @@ class Around(UnitHook):
             return None
         return journal.backend if unit.joins((journal.backend,)) else None
 
-    async def _store_here(self, journal: SqlJournal, unit: Unit, home: Backend) -> None:
+    async def _store_here(self, journal: SqlJournal, unit: Unit) -> None:
         call, units = self._call, self._units
-        execution = writing(unit, home)
+        execution = writing(unit, journal.backend)
         if unit is self._ambient and call.row is not None:
             if not await journal.complete([call.row.seq], owner=units.owner, execution=execution):
                 raise LeaseLost(f"row {call.row.seq} belongs to another process")
         else:
-            await self._record(journal, home, execution)
+            await self._record(journal, journal.backend, execution)
         self._stored = []
         if self._rows:
-            self._stored = await journal.append(
-                self._rows, owner=units.owner, lease=units.lease, execution=execution
-            )
+            self._stored = await journal.append(self._rows, owner=units.owner, lease=units.lease, execution=execution)
 
     async def _store_there(self, journal: SqlJournal, unit: Unit, relay: Relay) -> None:
         execution = unit.execution(relay.backend)
@@ -184,11 +184,11 @@ class Around(UnitHook):
         if self._rows:
             await relay.store(execution, self._rows)
 
-    async def _record(self, journal: SqlJournal, home: Backend, execution: Execution) -> None:
+    async def _record(self, journal: SqlJournal, home: SqlBackend, execution: Execution) -> None:
         inbox = self._call.inbox
         if inbox is None or self._recorded:
             return
-        if not await journal.inboxes[home].record(execution, *inbox):  # type: ignore[index]
+        if not await journal.inboxes[home].record(execution, *inbox):
             raise AlreadyHandled("its effect is stored in the database already")
         self._recorded = True
 

@@ -22,6 +22,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from wintry.repository.sql import SqlBackend, SqlExecution
@@ -52,9 +53,7 @@ class Parked:
 class Database:
     """A transport whose queue is in a SQL backend; `owner` names this process, times are seconds."""
 
-    caps = Caps(
-        durable=True, groups=True, broadcast=True, ordered=True, attempts=True, dead_letters=True, dedupe=True
-    )
+    caps = Caps(durable=True, groups=True, broadcast=True, ordered=True, attempts=True, dead_letters=True, dedupe=True)
 
     def __init__(
         self,
@@ -183,8 +182,7 @@ class Database:
             found = await self._statements(text).fetch(on, placed("seq", [row[0] for row in rows]))
             messages = {seq: _stored(*rest) for seq, *rest in found}
             return [
-                QueueDelivery(channel, messages[message], seq, attempt, hands)
-                for message, seq, attempt in sorted(rows)
+                QueueDelivery(channel, messages[message], seq, attempt, hands) for message, seq, attempt in sorted(rows)
             ]
 
         taken = await self.commits.run(work)
@@ -201,9 +199,7 @@ class Database:
 
     async def _following(self, channel: str, after: int, hands: Hands) -> list[QueueDelivery]:
         """The messages of a channel behind `after`."""
-        text = (
-            f"SELECT {_MESSAGE} FROM {MESSAGES} WHERE channel = :channel AND seq > :after ORDER BY seq LIMIT :limit"
-        )
+        text = f"SELECT {_MESSAGE} FROM {MESSAGES} WHERE channel = :channel AND seq > :after ORDER BY seq LIMIT :limit"
         values = {"channel": channel, "after": after, "limit": min(hands.room, _AT_ONCE)}
         rows = await read(self.backend, lambda on: self._statements(text).fetch(on, values))
         found = [QueueDelivery(channel, _stored(*rest), seq, 1, hands) for seq, *rest in rows]
@@ -284,8 +280,8 @@ class Database:
             held = [*self._held]
             try:
                 if held:
-                    work = self._leases.renew
-                    kept = await self.commits.run(lambda on: work(on, held, self.owner, self._lease))  # noqa: B023 - awaited in this turn
+                    renew = partial(self._leases.renew, seqs=held, owner=self.owner, lease=self._lease)
+                    kept = await self.commits.run(renew)
                     self._held.difference_update(set(held).difference(kept))
             except Exception:
                 logger.exception("renewing %d leases failed; it is tried again", len(held))

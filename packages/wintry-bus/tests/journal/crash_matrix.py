@@ -1,0 +1,313 @@
+"""A process that dies at a named point, one that takes over, and what the two databases say afterwards.
+
+    python crash_matrix.py                     every cell, and the controls; prints `n/n cells`
+    python crash_matrix.py cell POINT [MODE]   one cell as JSON: {"crashed": …, "lost": […], "doubled": […]}
+    python crash_matrix.py child FOLDER POINT MODE
+
+The application in here keeps orders in one SQLite file and their view in another. Each effect of an order is a row
+with a count, so that a missing row is a loss and a count of two a double. MODE is `on`, or a control that has to show
+faults: `no-journal` keeps deliveries in memory, `no-inbox` records nothing of what was handled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from wintry.bus import Command, Event, MessageQueue, TransportPublisher, command_handler, event_handler
+from wintry.bus.durable import Durable
+from wintry.bus.failpoints import FAILPOINTS
+from wintry.bus.journal import sql
+from wintry.bus.settings import BusSettings
+from wintry.bus.testing import crash_at
+from wintry.bus.transports import Listener, Runner
+from wintry.models import Model, RequiredId
+from wintry.repository import Backends, Repository, query
+from wintry.uow import UnitOfWork
+
+ORDERS = 6
+TIMES = 3
+SETTLE = 20.0
+KINDS = ("taken", "viewed", "late", "noted", "heard")
+
+
+class Effect(Model):
+    id: str = RequiredId()
+    count: int
+
+
+class Sight(Model):
+    id: str = RequiredId()
+    count: int
+
+
+class Effects(Repository[Effect, str], entity=Effect):
+    @query
+    async def get_by_id(self, *, id: str) -> Effect | None: ...
+
+
+class Sights(Repository[Sight, str], entity=Sight, for_backend="views"):
+    pass
+
+
+class Take(Command):
+    order: str
+
+
+class Note(Command):
+    order: str
+
+
+class Poke(Command):
+    order: str
+
+
+class Taken(Event, key="order"):
+    order: str
+
+
+class Viewed(Event, key="order"):
+    order: str
+
+
+class Late(Event):
+    order: str
+
+
+class Poked(Event):
+    order: str
+
+
+class Shop(MessageQueue):
+    def __init__(self, runtime: Any, backends: Backends) -> None:
+        super().__init__(runtime=runtime)
+        self.effects = Effects(backends)
+        self.sights = Sights(backends)
+        self.uow = UnitOfWork(effects=self.effects)
+        self.near = TransportPublisher(runtime, transport="near")
+        self.far = TransportPublisher(runtime, transport="far")
+
+    async def count(self, kind: str, order: str) -> None:
+        effect = await self.effects.get(f"{kind}:{order}")
+        if effect is None:
+            await self.effects.create(entity=Effect(id=f"{kind}:{order}", count=1))
+        else:
+            effect.count += 1
+
+    @command_handler
+    async def take(self, command: Take) -> None:
+        async with self.uow as uow:
+            if await uow.effects.get(f"taken:{command.order}") is None:
+                await uow.effects.create(entity=Effect(id=f"taken:{command.order}", count=1))
+                self.register(Taken(order=command.order))
+                await uow.commit()
+
+    @command_handler
+    async def note(self, command: Note) -> None:
+        async with self.uow as uow:
+            await self.count("noted", command.order)
+            await uow.commit()
+
+    @command_handler
+    async def poke(self, command: Poke) -> None:
+        self.register(Poked(order=command.order))
+
+    @event_handler
+    async def view(self, event: Taken) -> None:
+        sight = await self.sights.get(f"view:{event.order}")
+        if sight is None:
+            await self.sights.create(entity=Sight(id=f"view:{event.order}", count=1))
+        else:
+            sight.count += 1
+        self.register(Viewed(order=event.order))
+
+    @event_handler
+    async def viewed(self, event: Viewed) -> None:
+        await self.count("viewed", event.order)
+
+    @event_handler
+    async def postpone(self, event: Taken) -> None:
+        self.register(Late(order=event.order), delay=0.01)
+
+    @event_handler
+    async def late(self, event: Late) -> None:
+        await self.count("late", event.order)
+
+    @event_handler
+    async def announce(self, event: Taken) -> None:
+        await self.near.send("taken", {"order": event.order})
+        await self.far.send("taken", {"order": event.order})
+
+    @event_handler
+    async def poked(self, event: Poked) -> None:
+        await self.count("poked", event.order)
+
+
+def forget_what_was_handled() -> None:
+    """The control without an inbox."""
+
+    async def record(*_: object) -> bool:
+        return True
+
+    async def find(*_: object) -> None:
+        return None
+
+    sql.Inbox.record = record  # type: ignore[method-assign, assignment]
+    sql.Inbox.find = find  # type: ignore[method-assign, assignment]
+
+
+async def child(folder: Path, point: str, mode: str) -> None:
+    """Send what was not accepted before, tell what is, and wait until everything has come to rest."""
+    if mode == "no-inbox":
+        forget_what_was_handled()
+    with crash_at(point, times=1 if mode == "no-journal" else TIMES) if point != "-" else nullcontext():
+        await serve(folder, mode)
+
+
+async def serve(folder: Path, mode: str) -> None:
+    async with Backends(default=f"sqlite:///{folder}/default.db", views=f"sqlite:///{folder}/views.db") as backends:
+        durable = Durable(
+            backends,
+            BusSettings(poll_min=0.01, poll_max=0.05),
+            journal=None if mode == "no-journal" else "default",
+            queues={"near": "default", "far": "views"},
+            transports={},
+            default_transport="near",
+        )
+        shop = Shop(durable.runtime, backends)
+        durable.runtime.attach(shop)
+        await backends.create_schema()
+        await run(durable, shop, folder)
+
+
+async def run(durable: Durable, shop: Shop, folder: Path) -> None:
+    async def note(order: object) -> None:
+        await shop.handle(Note(order=str(order)))
+
+    async def heard(order: object) -> None:
+        await shop.count("heard", str(order))
+
+    def decode(body: bytes) -> str:
+        order: str = json.loads(body)["order"]
+        return order
+
+    await durable.prepare()
+    runtime = durable.runtime
+    runners = [
+        Runner(runtime, runtime.transports[name], [Listener(f"on.{name}", "taken", decode, handle)], group="shop")
+        for name, handle in (("near", note), ("far", heard))
+    ]
+    for runner in runners:
+        await runner.start()
+    await durable.start()
+    accepted = folder / "accepted"
+    done = set(accepted.read_text().split()) if accepted.exists() else set()
+    tried = folder / "tried"
+    poked = set(tried.read_text().split()) if tried.exists() else set()
+    with accepted.open("a", buffering=1) as said, tried.open("a", buffering=1) as trying:
+        for number in range(ORDERS):
+            if f"taken:{number}" not in done:
+                await shop.handle(Take(order=str(number)))
+                said.write(f"taken:{number}\n")
+            if f"poked:{number}" not in poked:  # not a thing to be sent twice
+                trying.write(f"poked:{number}\n")
+                await shop.handle(Poke(order=str(number)))
+                said.write(f"poked:{number}\n")
+    await rest(folder)
+    for runner in runners:
+        await runner.drain(5.0)
+    await durable.drain(5.0)
+    await durable.stop()
+
+
+async def rest(folder: Path) -> None:
+    """Wait until nothing is on its way in either database."""
+    open_rows = {
+        "default": "SELECT (SELECT COUNT(*) FROM _wintry_journal WHERE status = 'pending') + "
+        "(SELECT COUNT(*) FROM _wintry_queue_deliveries)",
+        "views": "SELECT (SELECT COUNT(*) FROM _wintry_outgoing) + (SELECT COUNT(*) FROM _wintry_queue_deliveries)",
+    }
+    loop = asyncio.get_running_loop()
+    end = loop.time() + SETTLE
+    quiet = 0
+    while quiet < 3 and loop.time() < end:
+        waiting = 0
+        for name, text in open_rows.items():
+            with sqlite3.connect(folder / f"{name}.db") as connection:
+                if name == "default" and not asked(connection, "_wintry_journal"):
+                    text = "SELECT COUNT(*) FROM _wintry_queue_deliveries"
+                elif name == "views" and not asked(connection, "_wintry_outgoing"):
+                    text = "SELECT COUNT(*) FROM _wintry_queue_deliveries"
+                waiting += connection.execute(text).fetchone()[0]
+            connection.close()
+        quiet = 0 if waiting else quiet + 1
+        await asyncio.sleep(0.05)
+
+
+def asked(connection: sqlite3.Connection, table: str) -> bool:
+    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
+
+
+def cell(point: str, mode: str = "on") -> dict[str, Any]:
+    """Let a process die at `point`, another one take over, and look at what is stored."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        codes = []
+        for armed in (point, "-"):
+            arguments = [sys.executable, __file__, "child", name, armed, mode]
+            finished = subprocess.run(arguments, capture_output=True, text=True, timeout=90, check=False)
+            codes.append(finished.returncode)
+            if finished.returncode not in (0, 137):
+                raise RuntimeError(finished.stderr)
+        counts = stored(folder)
+        accepted = set((folder / "accepted").read_text().split())
+    wanted = {f"{kind}:{number}" for kind in KINDS for number in range(ORDERS)}
+    wanted |= {f"view:{number}" for number in range(ORDERS)} | accepted
+    return {
+        "crashed": codes == [137, 0],
+        "lost": sorted(wanted - counts.keys()),
+        "doubled": sorted(id for id, count in counts.items() if count != 1),
+    }
+
+
+def stored(folder: Path) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, table in (("default", "effects"), ("views", "sights")):
+        connection = sqlite3.connect(folder / f"{name}.db")
+        counts.update(connection.execute(f"SELECT id, count FROM {table}").fetchall())
+        connection.close()
+    return counts
+
+
+CONTROLS = (("handled", "no-journal"), ("home-committed", "no-inbox"))
+
+
+def main() -> int:
+    good = 0
+    for point in sorted(FAILPOINTS):
+        found = cell(point)
+        fine = found["crashed"] and not found["lost"] and not found["doubled"]
+        good += fine
+        print(f"{point:<16} lost {len(found['lost'])}  doubled {len(found['doubled'])}  {'ok' if fine else found}")
+    print(f"{good}/{len(FAILPOINTS)} cells")
+    for point, mode in CONTROLS:
+        found = cell(point, mode)
+        print(f"control {mode}, at {point}: lost {len(found['lost'])}, doubled {len(found['doubled'])}")
+    return good != len(FAILPOINTS)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["child", folder, point, mode]:
+            asyncio.run(child(Path(folder), point, mode))
+        case ["cell", point, *mode]:
+            print(json.dumps(cell(point, *mode)))
+        case _:
+            sys.exit(main())
