@@ -241,9 +241,12 @@ async def rest(folder: Path) -> None:
         waiting = 0
         for name, text in open_rows.items():
             with sqlite3.connect(folder / f"{name}.db") as connection:
-                if name == "default" and not asked(connection, "_wintry_journal"):
-                    text = "SELECT COUNT(*) FROM _wintry_queue_deliveries"
-                elif name == "views" and not asked(connection, "_wintry_outgoing"):
+                if (
+                    name == "default"
+                    and not asked(connection, "_wintry_journal")
+                    or name == "views"
+                    and not asked(connection, "_wintry_outgoing")
+                ):
                     text = "SELECT COUNT(*) FROM _wintry_queue_deliveries"
                 waiting += connection.execute(text).fetchone()[0]
             connection.close()

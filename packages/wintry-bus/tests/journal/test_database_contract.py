@@ -23,5 +23,6 @@ async def transport(tmp_path: Path) -> AsyncIterator[Database]:
     await backend.close()
 
 
+@pytest.mark.contract("BUS-340")
 class TestOnSQLite(TransportContract):
     pass

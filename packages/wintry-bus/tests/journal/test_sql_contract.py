@@ -23,5 +23,6 @@ async def journal(tmp_path: Path) -> AsyncIterator[SqlJournal]:
     await backend.close()
 
 
+@pytest.mark.contract("BUS-300")
 class TestOnSQLite(JournalContract):
     pass

@@ -1,0 +1,282 @@
+"""The queue in a database beyond what every transport does: several processes, crashes, retention."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from wintry.bus import Command, Event, command_handler, event_handler
+from wintry.bus.journal import Known
+from wintry.bus.owners import is_gone, new_owner
+from wintry.bus.transports import TransportMessage
+from wintry.bus.transports.database import Database
+from wintry.repository.sql import open_backend
+
+pytestmark = pytest.mark.anyio
+
+GONE = f"{new_owner().split(':')[0]}:999999999:dead:1"
+
+
+def message(id: str, key: str | None = None) -> TransportMessage:
+    return TransportMessage(id, "Went", b"{}", key)
+
+
+@pytest.fixture
+async def make_queue(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
+    """Queues as processes of their own have them: each with its own connections to one file."""
+    async with AsyncExitStack() as stack:
+
+        async def make(owner: str = "me", **options: float) -> Database:
+            backend = open_backend("default", f"sqlite:///{tmp_path}/queue.db", {})
+            await backend.open()
+            stack.push_async_callback(backend.close)
+            queue = Database(backend, owner=owner, **{"poll_min": 0.01, "poll_max": 0.05, **options})  # type: ignore[arg-type]
+            await queue.start()
+            stack.push_async_callback(queue.stop)
+            return queue
+
+        yield make
+
+
+async def first(queue: Database, group: str | None = "g", channel: str = "c"):  # type: ignore[no-untyped-def]
+    source = queue.receive(channel, group=group, prefetch=1)
+    async with asyncio.timeout(5):
+        return source, await anext(source)
+
+
+@pytest.mark.contract("BUS-330")
+async def test_two_processes_share_the_messages_of_a_group(make_queue) -> None:  # type: ignore[no-untyped-def]
+    one, two = await make_queue("one"), await make_queue("two")
+    heard: list[str] = []
+
+    async def listen(queue: Database) -> None:
+        async for delivery in queue.receive("c", group="g", prefetch=4):
+            heard.append(delivery.message.id)
+            await delivery.ack()
+
+    tasks = [asyncio.create_task(listen(queue)) for queue in (one, two)]
+    for number in range(60):
+        await (one, two)[number % 2].publish("c", [message(str(number))])
+    async with asyncio.timeout(10):
+        while len(heard) < 60:
+            await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert sorted(heard, key=int) == [str(number) for number in range(60)]
+
+
+@pytest.mark.contract("BUS-331")
+async def test_what_a_dead_process_held_is_taken_over(make_queue) -> None:  # type: ignore[no-untyped-def]
+    dead, alive = await make_queue(GONE), await make_queue("alive")
+    await dead.publish("c", [message("a")])
+    source, delivery = await first(dead)
+    assert delivery.attempt == 1
+    dead._held.clear()  # as a process that renews nothing any more
+    assert await alive.inherit() == 1
+    other, again = await first(alive)
+    assert (again.message.id, again.attempt) == ("a", 2)
+    await delivery.ack()  # fenced: it is not ours any more
+    await again.ack()
+    assert await alive.inherit() == 0
+    await source.aclose()
+    await other.aclose()
+
+
+@pytest.mark.contract("BUS-331")
+async def test_a_lease_that_is_not_renewed_ends(make_queue) -> None:  # type: ignore[no-untyped-def]
+    slow, other = await make_queue("slow", lease=0.05), await make_queue("other")
+    slow._renewing.cancel()
+    await slow.publish("c", [message("a")])
+    source, _ = await first(slow)
+    second, again = await first(other)
+    assert again.attempt == 2
+    await again.ack()
+    await source.aclose()
+    await second.aclose()
+
+
+@pytest.mark.contract("BUS-332")
+async def test_a_message_published_twice_is_given_out_once(make_queue) -> None:  # type: ignore[no-untyped-def]
+    queue = await make_queue()
+    await queue.publish("c", [message("a"), message("a")])
+    await queue.publish("c", [message("a"), message("b")])
+    source = queue.receive("c", group="g", prefetch=10)
+    ids = []
+    for _ in range(2):
+        delivery = await anext(source)
+        ids.append(delivery.message.id)
+        await delivery.ack()
+    await source.aclose()
+    assert ids == ["a", "b"]
+
+
+@pytest.mark.contract("BUS-333")
+async def test_a_publication_wakes_the_listeners_of_its_process_without_a_poll(make_queue) -> None:  # type: ignore[no-untyped-def]
+    queue = await make_queue(poll_min=30.0, poll_max=30.0)
+    sources = [queue.receive("c", group=group, prefetch=1) for group in ("g", None)]
+    waiting = [asyncio.ensure_future(anext(source)) for source in sources]
+    while len(queue._listeners.get("c", ())) < 2 or not queue._groups:
+        await asyncio.sleep(0.001)
+    began = time.monotonic()
+    await queue.publish("c", [message("a")])
+    deliveries = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert time.monotonic() - began < 2
+    for delivery, source in zip(deliveries, sources, strict=True):
+        await delivery.ack()
+        await source.aclose()
+
+
+@pytest.mark.contract("BUS-334")
+async def test_parked_messages_keep_their_reason(make_queue) -> None:  # type: ignore[no-untyped-def]
+    queue = await make_queue()
+    await queue.publish("c", [message("a", key="k")])
+    source, delivery = await first(queue)
+    await delivery.park("there is no such batch")
+    (parked,) = await queue.parked()
+    assert (parked.channel, parked.group, parked.message.id) == ("c", "g", "a")
+    assert parked.reason == "there is no such batch"
+    await source.aclose()
+
+
+@pytest.mark.contract("BUS-335")
+async def test_a_channel_that_nobody_listens_to_does_not_grow_for_ever(make_queue) -> None:  # type: ignore[no-untyped-def]
+    queue = await make_queue()
+    await queue.publish("nobody", [message(str(number)) for number in range(700)])
+    assert await queue.purge(older_than=3600.0, abandoned=3600.0) == 0
+    assert await queue.purge(older_than=-1.0, abandoned=3600.0) == 700
+
+
+@pytest.mark.contract("BUS-335")
+async def test_what_a_group_has_still_to_be_given_is_kept(make_queue) -> None:  # type: ignore[no-untyped-def]
+    queue = await make_queue()
+    source = queue.receive("c", group="g", prefetch=1)
+    waiting = asyncio.ensure_future(anext(source))
+    await queue.publish("c", [message("a"), message("b")])
+    await (await waiting).ack()
+    assert await queue.purge(older_than=-1.0, abandoned=3600.0) == 1
+    queue._groups.clear()  # nobody listens for it any more
+    assert await queue.purge(older_than=-1.0, abandoned=-1.0) == 1
+    await source.aclose()
+
+
+@pytest.mark.contract("BUS-336")
+async def test_an_owner_is_gone_when_its_process_has_ended() -> None:
+    mine = new_owner()
+    host, number, _, _ = mine.split(":")
+    assert not is_gone(mine)
+    assert is_gone(GONE)
+    assert is_gone(f"{host}:{number}:another:1")  # an earlier process with our number
+    assert not is_gone(f"{host}:1:init:1") or number == "1"
+    assert not is_gone(f"elsewhere.{GONE}")
+    assert not is_gone("of an unknown form")
+
+
+class Go(Command):
+    sku: str
+
+
+class Went(Event, key="sku"):
+    sku: str
+
+
+@pytest.mark.contract("BUS-337")
+async def test_a_send_in_the_journals_database_is_stored_with_the_effect(house, shop_class, models) -> None:  # type: ignore[no-untyped-def]
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku=command.sku))
+                await publisher.send("went", {"sku": command.sku}, key=command.sku)
+                if command.sku == "bad":
+                    raise ValueError(command.sku)
+                await uow.commit()
+
+    from wintry.bus import TransportPublisher
+
+    publisher = TransportPublisher(house.durable.runtime, transport="near")
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.handle(Go(sku="good"))
+    with pytest.raises(ValueError, match="bad"):
+        await bus.handle(Go(sku="bad"))
+    assert await house.rows("SELECT channel, body, key FROM _wintry_queue") == [("went", b'{"sku":"good"}', "good")]
+    assert await house.rows("SELECT * FROM _wintry_journal") == []
+
+
+@pytest.mark.contract("BUS-320")
+async def test_what_a_crash_left_in_another_database_is_moved_once(house, shop_class, models) -> None:  # type: ignore[no-untyped-def]
+    from wintry.bus.journal import Row
+
+    heard: list[str] = []
+
+    class Bus(shop_class):
+        @event_handler
+        async def went(self, event: Went) -> None:
+            heard.append(event.sku)
+
+    bus = Bus(house)
+    house.durable.runtime.attach(bus)
+    await house.backends.create_schema()
+    await house.durable.prepare()
+    relay = house.durable._units.relays[house.backends["views"]]
+    row = Row(id="m", target="Bus.went", type="Went", version=1, body=b'{"sku": "a"}', correlation_id="c", lane="Bus:a")
+    execution = house.backends["views"].execution()
+    await relay.store(execution, [row, *(row_of(row, str(number)) for number in range(120))])
+    await execution.commit()
+    await house.journal.adopt([row])  # moved already, and then the process died
+    assert await relay.recover(grace=0.0) == 121
+    assert await relay.recover(grace=0.0) == 0
+    await house.durable.start()
+    await house.settled()
+    assert len(heard) == 121
+
+
+def row_of(row, id):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    return replace(row, id=id, lane=None)
+
+
+@pytest.mark.contract("BUS-338")
+async def test_one_process_at_a_time_purges(make_house, shop_class) -> None:  # type: ignore[no-untyped-def]
+    one, two = await make_house(), await make_house()
+    for house in (one, two):
+        await house.start(shop_class(house))
+    assert await one.durable.housekeeping.purge()
+    assert not await two.durable.housekeeping.purge()
+
+
+@pytest.mark.contract("BUS-339")
+async def test_the_journal_costs_the_same_with_much_that_is_done(house, shop_class) -> None:  # type: ignore[no-untyped-def]
+    await house.start(shop_class(house))
+    execution = house.backends["default"].execution()
+    insert = (
+        "INSERT INTO _wintry_journal (id, target, type, version, body, correlation_id, lane, headers, due, status, "
+        "attempts, created_at, done_at) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "
+        "SELECT 'x' || i, 'Bus.went', 'Went', 1, x'00', 'c', 'l' || (i % 10), '{}', i, 'done', 1, i, i FROM n"
+    )
+    await execution.change(insert, ())
+    await execution.commit()
+    known = Known({"Bus.went": 1}, frozenset({"near"}))
+    where, values = house.journal._where(known)
+    claim = house.journal._statements(house.journal._leases.free(where))
+    plan = await house.rows("EXPLAIN QUERY PLAN " + literal(claim, {**values, "limit": 10}))
+    steps = [step for *_, step in plan]
+    assert any("_wintry_journal_pending" in step for step in steps), steps
+    assert any("_wintry_journal_lanes" in step for step in steps), steps
+    assert not any(step.startswith("SCAN row") and "USING" not in step for step in steps), steps
+
+
+def literal(statement, values):  # type: ignore[no-untyped-def]
+    """The statement with its values written out, to be explained."""
+    text: str = statement.text
+    for name in statement._names:
+        value = values[name]
+        text = text.replace("?", str(value) if isinstance(value, int) else f"'{value}'", 1)
+    return text

@@ -1,0 +1,312 @@
+"""Handlers in units of work: what is committed together, where, and what a delivery may do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from wintry.bus import Command, Event, HandleInsideUnit, Retry, command_handler, event_handler
+from wintry.bus.journal import Status
+from wintry.bus.testing import crash_at
+from wintry.repository.errors import ConcurrentModification
+from wintry.uow import current_unit
+
+pytestmark = pytest.mark.anyio
+
+
+class Go(Command):
+    sku: str = "a"
+
+
+class Went(Event, key="sku"):
+    sku: str
+
+
+class After(Event):
+    sku: str
+
+
+@pytest.mark.contract("BUS-303")
+async def test_a_command_stores_its_events_with_its_state(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku=command.sku))
+                self.register(Went(sku=command.sku))
+                await uow.commit()
+
+        @event_handler(background=True)
+        async def went(self, event: Went) -> None: ...
+
+    bus = Bus(house)
+    await house.start(bus)
+
+    def refuse() -> None:
+        raise RuntimeError("the power is off")
+
+    with crash_at("appended", act=refuse), pytest.raises(RuntimeError):
+        await bus.handle(Go())
+    assert await bus.stocks.count() == 0
+    assert await house.rows("SELECT * FROM _wintry_journal") == []
+
+    await bus.handle(Go())
+    assert await bus.stocks.count() == 1
+    await house.settled()
+    assert (await house.journal.stats()).done == 1
+
+
+@pytest.mark.contract("BUS-304")
+async def test_a_command_that_a_caller_waits_for_has_no_unit_around_it(
+    house: Any, shop_class: Any, models: Any
+) -> None:
+    seen: list[object] = []
+
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            seen.append(current_unit())
+            await self.stocks.create(entity=models[0](sku=command.sku))
+            raise ValueError("after it was stored")
+
+    bus = Bus(house)
+    await house.start(bus)
+    with pytest.raises(ValueError, match="after it was stored"):
+        await bus.handle(Go())
+    assert seen == [None]
+    assert await bus.stocks.count() == 1
+
+
+@pytest.mark.contract("BUS-305")
+async def test_a_delivery_commits_when_its_handler_returns_and_not_when_it_raises(
+    house: Any, shop_class: Any, models: Any
+) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(sku=command.sku))
+            self.register(After(sku=command.sku))
+
+        @event_handler
+        async def stores(self, event: Went) -> None:
+            await self.stocks.create(entity=models[0](sku="kept"))
+            self.register(After(sku="of the one that returned"))
+
+        @event_handler
+        async def fails(self, event: After) -> None:
+            await self.stocks.create(entity=models[0](sku=event.sku))
+            raise ValueError(event.sku)
+
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.handle(Go())
+    await house.settled()
+    assert [stock.sku for stock in await bus.stocks.find()] == ["kept"]
+    assert len(await house.journal.dead()) == 2
+
+
+@pytest.mark.contract("BUS-306")
+async def test_the_home_is_the_database_that_is_written_first(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku=command.sku, left=3))
+                self.register(Went(sku=command.sku))
+                await uow.commit()
+
+        @event_handler
+        async def view(self, event: Went) -> None:
+            stock = await self.stocks.get(event.sku)
+            await self.shelves.upsert(entity=models[1](sku=event.sku, left=stock.left))
+            self.register(After(sku=event.sku))
+
+        @event_handler
+        async def after(self, event: After) -> None: ...
+
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.handle(Go())
+    await house.settled()
+    assert [(shelf.sku, shelf.left) for shelf in await bus.shelves.find()] == [("a", 3)]
+    assert await house.rows("SELECT target FROM _wintry_inbox", "views") == [("Bus.view",)]
+    assert await house.rows("SELECT target FROM _wintry_inbox") == []
+    await house.durable.drain(1.0)
+    assert await house.rows("SELECT * FROM _wintry_outgoing", "views") == []
+    done = await house.rows("SELECT target, status FROM _wintry_journal ORDER BY seq")
+    assert done == [("Bus.view", "done"), ("Bus.after", "done")]
+
+
+@pytest.mark.contract("BUS-307")
+async def test_a_delivery_writes_to_one_database(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(sku=command.sku))
+
+        @event_handler
+        async def went(self, event: Went) -> None:
+            await self.shelves.create(entity=models[1](sku=event.sku))
+            await self.stocks.create(entity=models[0](sku=event.sku))
+
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.handle(Go())
+    (dead,) = await house.journal.dead()
+    assert dead.status is Status.PARKED
+    assert "TwoStores" in str(dead.error)
+    assert "make it two handlers" in str(dead.error)
+    assert (await bus.shelves.count(), await bus.stocks.count()) == (0, 0)
+
+
+@pytest.mark.contract("BUS-308")
+async def test_an_object_that_was_read_before_the_home_was_known_is_guarded(
+    house: Any, shop_class: Any, models: Any
+) -> None:
+    attempts = 0
+
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(sku=command.sku))
+
+        @event_handler(retry=Retry(base=0.001))
+        async def went(self, event: Went) -> None:
+            nonlocal attempts
+            attempts += 1
+            stock = await self.stocks.get(event.sku)
+            if attempts == 1:
+                await asyncio.create_task(self.elsewhere(event.sku))
+            stock.left += 10
+
+        async def elsewhere(self, sku: str) -> None:
+            async with self.uow as uow:
+                (await uow.stocks.get(sku)).left += 1
+                await uow.commit()
+
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.stocks.create(entity=models[0](sku="a"))
+    await bus.handle(Go())
+    await house.settled()
+    assert attempts == 2
+    assert (await bus.stocks.get("a")).left == 11
+
+
+@pytest.mark.contract("BUS-309")
+async def test_a_unit_of_work_in_a_delivery_joins_it(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(sku=command.sku))
+            self.register(After(sku=command.sku))
+
+        @event_handler
+        async def marks(self, event: Went) -> None:
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku="marked"))
+                await uow.commit()
+            raise ValueError("after the inner commit")
+
+        @event_handler
+        async def forgets(self, event: After) -> None:
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku="forgotten"))
+
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.handle(Go())
+    await house.settled()
+    assert await bus.stocks.find() == []
+    assert sorted(dead.target for dead in await house.journal.dead()) == ["Bus.forgets", "Bus.marks"]
+
+
+@pytest.mark.contract("BUS-310")
+async def test_handle_with_an_open_transaction_is_refused(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None: ...
+
+    bus = Bus(house)
+    await house.start(bus)
+    async with bus.uow as uow:
+        await uow.stocks.count()
+        with pytest.raises(HandleInsideUnit):
+            await bus.handle(Go())
+    async with bus.uow:
+        await bus.handle(Go())  # nothing is open yet
+
+
+@pytest.mark.contract("BUS-311")
+async def test_a_rollback_drops_what_was_registered(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            async with self.uow as uow:
+                self.register(Went(sku="dropped"))
+                await uow.rollback()
+                await uow.stocks.create(entity=models[0](sku=command.sku))
+                self.register(Went(sku="kept"))
+                await uow.commit()
+
+        @event_handler
+        async def went(self, event: Went) -> None:
+            heard.append(event.sku)
+
+    heard: list[str] = []
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.handle(Go())
+    assert heard == ["kept"]
+
+
+@pytest.mark.contract("BUS-312")
+async def test_a_command_that_met_a_conflict_runs_again_with_fresh_objects(
+    house: Any, shop_class: Any, models: Any
+) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> int:
+            nonlocal attempts
+            attempts += 1
+            self.register(Went(sku=command.sku))
+            async with self.uow as uow:
+                if attempts == 1:
+                    raise ConcurrentModification(models[0], command.sku, 1, 2)
+                await uow.stocks.create(entity=models[0](sku=command.sku))
+                await uow.commit()
+            return attempts
+
+        @event_handler
+        async def went(self, event: Went) -> None:
+            heard.append(event.sku)
+
+    attempts, heard = 0, []  # type: ignore[var-annotated]
+    bus = Bus(house)
+    await house.start(bus)
+    assert await bus.handle(Go()) == 2
+    assert heard == ["a"]
+
+
+@pytest.mark.contract("BUS-313")
+async def test_five_hundred_commands_at_once_keep_their_events_apart(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku=command.sku))
+                self.register(After(sku=command.sku))
+                await uow.commit()
+
+        @event_handler(background=True)
+        async def after(self, event: After) -> None:
+            heard.append(event.sku)
+
+    heard: list[str] = []
+    bus = Bus(house)
+    await house.start(bus)
+    await asyncio.gather(*(bus.handle(Go(sku=str(number))) for number in range(500)))
+    await house.settled()
+    assert sorted(heard, key=int) == [str(number) for number in range(500)]
