@@ -181,6 +181,12 @@ class TestValidation:
         with pytest.raises(ValidationError, match="qty"):
             Line.build(form({"qty": "3", "orderid": "o", "sku": "s"}), strict=True)
 
+    @pytest.mark.parametrize("form", [dict, as_attributes], ids=["mapping", "attributes"])
+    def test_the_error_names_the_class(self, form: Any) -> None:
+        with pytest.raises(ValidationError) as caught:
+            Line.build(form({"qty": "many", "orderid": "o", "sku": "s"}))
+        assert caught.value.title == "Line"
+
     def test_unknown_keys(self) -> None:
         plain = {"qty": 3, "orderid": "o", "sku": "s", "color": "red"}
         assert same(Line.build(plain), Line(qty=3, orderid="o", sku="s"))

@@ -94,6 +94,7 @@ def test_supported_types(annotation: Any, kind: object, optional: bool) -> None:
         (list[complex], "complex"),
         (list[Child] | None, "a list of Models cannot be None"),
         (Annotated[Child, "note"], "a Model cannot be annotated further"),
+        (Annotated[int | None, "note"], "None stands inside of what annotates the type"),
         (None, "None"),
     ],
 )

@@ -28,6 +28,12 @@ from wintry.models import (
     info,
     same,
 )
+from wintry.models.tracking import diff, snapshot
+
+
+@dataclasses.dataclass
+class Stamp:
+    on: date
 
 
 class Line(Model):
@@ -85,6 +91,14 @@ class TestClass:
         assert repr(batch) == "Batch(sku='chair', quantity=10, reference='b1', lines=[], eta=None)"
         with pytest.raises(TypeError):
             Batch("chair", 10, "b1")  # type: ignore[misc]  # positional on purpose
+
+    def test_a_plain_dataclass_among_the_bases_gives_its_fields(self) -> None:
+        class Noted(Stamp, Model):
+            id: str = RequiredId()
+
+        noted = Noted(id="1", on=date(2026, 1, 1))
+        assert list(info(Noted).by_name) == ["on", "id"]
+        assert same(Noted.build(noted.to_json()), noted)
 
     def test_a_default_may_stand_before_fields_without_one(self) -> None:
         assert len(View(orderid="o1").id) == 32
@@ -386,11 +400,60 @@ class TestDefinitionErrors:
             class Bad(Batch):
                 other: str = RequiredId()
 
+    def test_a_parameter_that_is_no_field(self) -> None:
+        with pytest.raises(DefinitionError, match=r"Bad\.x: an InitVar would be missing .*; make it a field"):
+
+            class Bad(Model):
+                x: dataclasses.InitVar[int] = 0
+
     def test_whatever_a_dataclass_refuses(self) -> None:
         with pytest.raises(DefinitionError, match="cannot inherit non-frozen dataclass"):
 
             class Bad(Money):
                 note: str = ""
+
+
+@pytest.mark.contract("MODELS-049")
+class TestNames:
+    """Generated code calls built-ins and has names of its own: those of users must not hide them."""
+
+    class Named(Model):
+        type: str = RequiredId()
+        self: int = 0
+        other: int = 0
+        isinstance: int = 0
+        hash: int = 0
+        object: int = 0
+        enumerate: int = 0
+        len: int = 0
+        map: int = 0
+        next: int = 0
+        out: int = 0
+        new: int = 0
+        root: int = 0
+        at: int = 0
+        run: int = 0
+        refuse: int = 0
+        set: list[int] = Array()
+        items: list[Line] = Array()
+
+    def test_of_fields(self) -> None:
+        named = self.Named(type="a", items=[Line(qty=1, orderid="o", sku="s")])
+        assert (named == self.Named(type="a"), hash(named) == hash(self.Named(type="a"))) == (True, True)
+        before, old = named.copy(), snapshot(named)
+        named.set.append(1)
+        named.next = 2
+        named.items[0].qty = 5
+        info(self.Named).check(named)
+        assert same(diff(old, named).apply_to(before), named)
+        assert same(self.Named.build(named.to_dict()), named)
+
+    @pytest.mark.parametrize("name", ["self", "other", "isinstance", "hash", "type", "list", "source"])
+    def test_of_classes(self, name: str) -> None:
+        made = type(name, (Model,), {"__annotations__": {"id": str}, "id": RequiredId(), "__module__": __name__})
+        one, two = made(id="1"), made(id="1")  # type: ignore[call-arg]  # a class made at run time
+        assert (one == two, hash(one) == hash(two), one == 1) == (True, True, False)
+        info(made).check(one)
 
 
 @pytest.mark.contract("MODELS-017")

@@ -17,7 +17,7 @@ from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError
+from pydantic_core import CoreConfig, SchemaSerializer, SchemaValidator, ValidationError
 
 from wintry.models import pydantic
 from wintry.models.errors import DuplicateChild, InvalidValue, SharedChild
@@ -38,19 +38,23 @@ class Codec:
 
     @cached_property
     def _from_mapping(self) -> SchemaValidator:
-        return SchemaValidator(pydantic.schema(self._info, "mapping"))
+        return self._validator("mapping")
 
     @cached_property
     def _from_attributes(self) -> SchemaValidator:
-        return SchemaValidator(pydantic.schema(self._info, "attributes"))
+        return self._validator("attributes")
 
     @cached_property
     def _checking(self) -> SchemaValidator:
-        return SchemaValidator(pydantic.schema(self._info, "checking"))
+        return self._validator("checking")
 
     @cached_property
     def _serializer(self) -> SchemaSerializer:
         return SchemaSerializer(pydantic.schema(self._info, "mapping"))
+
+    def _validator(self, style: pydantic.Style) -> SchemaValidator:
+        # The title is the subject of every ValidationError.
+        return SchemaValidator(pydantic.schema(self._info, style), CoreConfig(title=self._info.name))
 
     def build(self, source: object, strict: bool, forbid_extra: bool) -> Any:
         extra: Literal["forbid", "ignore"] = "forbid" if forbid_extra else "ignore"

@@ -241,31 +241,33 @@ class ModelInfo:
 
     def _resolved(self, name: str, place: str) -> Any:
         """The annotation of a field, evaluated where the class that declares it stands."""
-        for own in infos_of(self.cls):
-            if name in inspect.get_annotations(own.cls):
-                return own._evaluated(name, place, self.defined)
+        for cls in self.cls.__mro__:
+            if name in inspect.get_annotations(cls):
+                own = cls.__dict__.get("__wintry_info__", self)  # a plain dataclass among the bases has none
+                return _evaluated(cls, name, place, own._frame, importing=self.defined)
         raise DefinitionError(place, "a field needs an annotation in the class that declares it")
 
-    def _evaluated(self, name: str, place: str, importing: bool) -> Any:
-        module = sys.modules.get(self.cls.__module__)
-        found: dict[str, Any] = {}
-        scopes: list[Any] = [found, {self.name: self.cls}, vars(module) if module else {}, vars(self.cls)]
-        if self._frame is not None:
-            scopes.insert(1, self._frame.f_locals)
-        namespace = ChainMap(*scopes)
-        holder = SimpleNamespace(__annotations__={name: inspect.get_annotations(self.cls)[name]})
-        while True:
-            try:
-                return typing.get_type_hints(holder, globalns={}, localns=namespace, include_extras=True)[name]
-            except NameError as error:
-                missing = error.name or ""
-                if importing and module is not None and _import_for_checkers(module, missing, found):
-                    continue
-                raise UnresolvedName(
-                    place, f"the name {missing!r} of its annotation is not defined", nearest(missing, namespace)
-                ) from None
-            except (TypeError, SyntaxError, AttributeError) as error:
-                raise DefinitionError(place, f"its annotation cannot be evaluated: {error}") from None
+
+def _evaluated(cls: type, name: str, place: str, frame: FrameType | None, *, importing: bool) -> Any:
+    """An annotation of `cls`; `importing` allows to import what its module imports for type checkers only."""
+    module = sys.modules.get(cls.__module__)
+    found: dict[str, Any] = {}
+    scopes: list[Any] = [found, {cls.__name__: cls}, vars(module) if module else {}, vars(cls)]
+    if frame is not None:
+        scopes.insert(1, frame.f_locals)
+    namespace = ChainMap(*scopes)
+    holder = SimpleNamespace(__annotations__={name: inspect.get_annotations(cls)[name]})
+    while True:
+        try:
+            return typing.get_type_hints(holder, globalns={}, localns=namespace, include_extras=True)[name]
+        except NameError as error:
+            missing = error.name or ""
+            if importing and module is not None and _import_for_checkers(module, missing, found):
+                continue
+            reason = f"the name {missing!r} of its annotation is not defined"
+            raise UnresolvedName(place, reason, nearest(missing, namespace)) from None
+        except (TypeError, SyntaxError, AttributeError) as error:
+            raise DefinitionError(place, f"its annotation cannot be evaluated: {error}") from None
 
 
 def infos_of(cls: type) -> list[ModelInfo]:

@@ -104,6 +104,10 @@ def _single(annotation: Any) -> Leaf | Nested:
             return Leaf(leaf)
     if is_model(bare):
         raise Unsupported(f"{shown(annotation)}: a Model cannot be annotated further", "name the Model itself")
+    inner, optional = without_none(bare)
+    if optional and inner in LEAVES:
+        hint = f"write Annotated[{shown(inner)}, …] | None"
+        raise Unsupported(f"{shown(annotation)}: None stands inside of what annotates the type", hint)
     raise Unsupported(f"{shown(annotation)} is not a type that a field can have", _SUPPORTED)
 
 

@@ -116,6 +116,7 @@ def _define(cls: type[Model], own: ModelInfo) -> None:
         raise DefinitionError(own.place, str(error)) from None
     finally:
         cls.__doc__ = documented
+    _check_init_only(cls, own)
     _check_identity(cls, own)
     _add_equality(cls, own)
     try:
@@ -140,6 +141,16 @@ def _check_body(cls: type[Model], place: str) -> None:
             raise DefinitionError(f"{place}.{name}", f"a {type(value).__name__} as default would be shared", hint)
 
 
+def _check_init_only(cls: type[Model], own: ModelInfo) -> None:
+    """An `InitVar` is a parameter that no store keeps: an object could not be made again from its fields."""
+    for field in vars(cls)["__dataclass_fields__"].values():
+        if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined]  # the one sign that dataclasses leave
+            hint = "make it a field, a Transient(), or a parameter of a classmethod"
+            raise DefinitionError(
+                f"{own.place}.{field.name}", "an InitVar would be missing when the object is loaded", hint
+            )
+
+
 def _check_identity(cls: type[Model], own: ModelInfo) -> None:
     for other in infos_of(cls)[1:]:
         if other.is_entity and other.identity_names != own.identity_names:
@@ -152,21 +163,22 @@ def _add_equality(cls: type[Model], own: ModelInfo) -> None:
     if "__eq__" in cls.__dict__ or (own.is_entity and own.root is not cls):
         return
     if own.is_entity:
-        names, peer = own.identity_names, f"isinstance(other, {cls.__name__})"
+        names = own.identity_names
     else:
         compared = [field.name for field in declared(cls) if options_of(field).stored]
-        names, peer = tuple(compared), "other.__class__ is self.__class__"
+        names = tuple(compared)
     source = Source(f"equality of {own.place}")
-    source.bind(cls, cls.__name__)
-    with source.block("def __eq__(self, other):"):
-        with source.block("if self is other:"):
+    self, other, root = source.fresh("self"), source.fresh("other"), source.bind(cls, cls.__name__)
+    peer = f"isinstance({other}, {root})" if own.is_entity else f"{other}.__class__ is {self}.__class__"
+    with source.block(f"def __eq__({self}, {other}):"):
+        with source.block(f"if {self} is {other}:"):
             source.line("return True")
         with source.block(f"if {peer}:"):
-            source.line(f"return {_key('self', names)} == {_key('other', names)}")
+            source.line(f"return {_key(self, names)} == {_key(other, names)}")
         source.line("return NotImplemented")
-    with source.block("def __hash__(self):"):
-        seed = cls.__name__ if own.is_entity else "self.__class__"
-        source.line(f"return hash(({seed}, {_key('self', names)}))")
+    with source.block(f"def __hash__({self}):"):
+        seed = root if own.is_entity else f"{self}.__class__"
+        source.line(f"return hash(({seed}, {_key(self, names)}))")
     equal, hashed = source.compiled("__eq__", "__hash__")
     _adopt(cls, equal)
     if own.is_entity or own.frozen:

@@ -7,6 +7,7 @@ through it; the namespace holds nothing but what was bound.
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import linecache
 import re
@@ -16,6 +17,7 @@ from itertools import count
 from typing import Any
 
 _INDENT = "    "
+_BUILT_IN = frozenset(dir(builtins))
 _numbers = count(1)  # two sources of one title must not share a place in linecache
 
 
@@ -28,7 +30,7 @@ class Source:
         self._depth = 0
         self._namespace: dict[str, Any] = {}
         self._bound: dict[int, str] = {}
-        self._taken: set[str] = set()
+        self._taken: set[str] = set(_BUILT_IN)  # a field called `type` must not hide what the code calls
 
     def line(self, text: str) -> None:
         """Add one line."""
@@ -45,6 +47,8 @@ class Source:
     def bind(self, value: object, hint: str) -> str:
         """The name by which the code reaches `value`: one name an object."""
         name = self._bound.get(id(value))
+        if name is None and getattr(builtins, hint, None) is value:
+            return hint
         if name is None:
             name = self._bound[id(value)] = self.fresh(hint)
             self._namespace[name] = value
