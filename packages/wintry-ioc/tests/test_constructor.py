@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from logging import Logger, getLogger
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, dataclass_transform
 
 import pytest
 
@@ -337,3 +337,37 @@ def test_a_misspelled_hint_proposes_the_nearest_class() -> None:
     container = Container()
     container.register(Service)
     assert "did you mean Backends?" in str(container.faults[0])
+
+
+@pytest.mark.contract("IOC-011")
+async def test_a_class_whose_metaclass_makes_constructors_keeps_its_own() -> None:
+    @dataclass_transform()
+    class Fields(type):
+        """Makes constructors of fields, as the metaclass of pydantic does."""
+
+    class Record(metaclass=Fields):
+        def __init__(self, **data: int) -> None:
+            vars(self).update(data)
+
+    @provider
+    class Options(Record):
+        size: int = 3
+
+    assert vars(Options(size=5)) == {"size": 5}
+    container = Container()
+    container.register(Options)
+    async with container:
+        assert container.get(Options).size == 3
+
+
+@pytest.mark.contract("IOC-010")
+def test_slots_are_no_defaults() -> None:
+    @provider
+    class Service:
+        __slots__ = ("runtime",)
+        runtime: Runtime
+
+    runtime = Runtime()
+    assert Service(runtime=runtime).runtime is runtime
+    with pytest.raises(TypeError, match="runtime"):
+        Service()  # type: ignore[call-arg]  # left out on purpose

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from threading import Thread
 
 import pytest
 
-from wintry.ioc import Container, InjectionError, NoContainer, Scope, inject, injected
+from wintry.ioc import Container, DefinitionError, InjectionError, NoContainer, Scope, inject, injected
 
 pytestmark = pytest.mark.anyio
 
@@ -146,3 +147,62 @@ async def test_tasks_and_threads_have_their_own_current_scope(container: Contain
         assert await asyncio.to_thread(lambda: plain()[0]) is await scope.get(Session)
         assert plain()[0] is await scope.get(Session)
     assert len({id(each) for each in found}) == 3
+
+
+@pytest.mark.contract("IOC-065")
+async def test_methods_of_every_kind_are_injected(container: Container) -> None:
+    class Jobs:
+        @inject
+        def method(self, session: Session = injected()) -> Session:
+            return session
+
+        @inject
+        @staticmethod
+        def outer_static(session: Session = injected()) -> Session:
+            return session
+
+        @staticmethod
+        @inject
+        def inner_static(session: Session = injected()) -> Session:
+            return session
+
+        @inject
+        @classmethod
+        async def outer_class(cls, session: Session = injected()) -> tuple[object, Session]:
+            return cls, session
+
+        @classmethod
+        @inject
+        async def inner_class(cls, session: Session = injected()) -> tuple[object, Session]:
+            return cls, session
+
+    async with container, container.scope() as scope:
+        session = await scope.get(Session)
+        jobs = Jobs()
+        assert jobs.method() is jobs.outer_static() is jobs.inner_static() is Jobs.outer_static() is session
+        assert await jobs.outer_class() == await Jobs.inner_class() == (Jobs, session)
+
+
+@pytest.mark.contract("IOC-048")
+def test_what_cannot_be_injected_is_refused_where_it_is_written() -> None:
+    with pytest.raises(DefinitionError, match="is a class, which @inject cannot wrap"):
+
+        @inject
+        class Job:
+            def __init__(self, session: Session = injected()) -> None: ...
+
+    with pytest.raises(DefinitionError, match=r"task\.session: is positional-only"):
+
+        @inject
+        def task(session: Session = injected(), /) -> None: ...
+
+    with pytest.raises(DefinitionError, match="is a generator"):
+
+        @inject
+        async def stream(session: Session = injected()) -> AsyncIterator[int]:
+            yield 1
+
+    with pytest.raises(DefinitionError, match="no parameter to fill"):
+
+        @inject
+        def nothing() -> None: ...

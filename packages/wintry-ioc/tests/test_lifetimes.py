@@ -14,6 +14,7 @@ from wintry.ioc import (
     AsyncRequired,
     Container,
     ContainerStateError,
+    DefinitionError,
     Named,
     NotProvided,
     ScopeClosed,
@@ -461,3 +462,45 @@ async def test_two_containers_live_side_by_side() -> None:
         async with one.scope() as outer, two.scope() as inner:
             assert await outer.get(Pool) is one.get(Pool)
             assert await inner.get(Pool) is two.get(Pool)
+
+
+@pytest.mark.contract("IOC-022")
+async def test_a_container_is_entered_by_one_at_a_time() -> None:
+    class Client: ...
+
+    log: list[str] = []
+    may_go_on = asyncio.Event()
+
+    async def client() -> AsyncIterator[Client]:
+        log.append("open")
+        await may_go_on.wait()
+        yield Client()
+        log.append("close")
+
+    container = Container()
+    container.register(Client, client)
+
+    async def enter() -> None:
+        async with container:
+            pass
+
+    first = asyncio.create_task(enter())
+    while not log:
+        await asyncio.sleep(0)
+    with pytest.raises(ContainerStateError, match="entered already"):
+        await enter()
+    with pytest.raises(ContainerStateError, match="register before"):
+        container.register(Client)
+    may_go_on.set()
+    await first
+    assert log == ["open", "close"]
+
+
+@pytest.mark.contract("IOC-048")
+def test_what_cannot_be_a_factory_is_refused_where_it_is_registered() -> None:
+    container = Container()
+    with pytest.raises(DefinitionError, match=r"3: cannot be called\n.*register_value"):
+        container.register(int, 3)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(DefinitionError, match="unknown lifetime 'request'"):
+        container.register(Container, lifetime="request")  # type: ignore[arg-type]  # wrong on purpose
+    assert not container.provides(int)

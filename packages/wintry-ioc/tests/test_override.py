@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
 
-from wintry.ioc import AsyncRequired, Container, InjectionError, NotProvided, inject, injectable, injected
+from wintry.ioc import (
+    AsyncRequired,
+    Container,
+    ContainerStateError,
+    InjectionError,
+    NotProvided,
+    inject,
+    injectable,
+    injected,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -167,3 +177,30 @@ async def test_an_override_before_the_start_stands_in_for_what_is_missing() -> N
 async def test_an_override_of_what_nothing_knows_is_refused(container: Container) -> None:
     with pytest.raises(NotProvided, match="override"), container.override({Fake: Fake()}):
         pytest.fail("it was entered")
+
+
+@pytest.mark.contract("IOC-072")
+async def test_an_override_is_entered_once(container: Container) -> None:
+    async with container:
+        override = container.override({Sender: Fake()})
+        with override, pytest.raises(ContainerStateError, match="the override is entered already"):
+            override.__enter__()
+        assert who() == "mail"
+
+
+@pytest.mark.contract("IOC-075")
+@pytest.mark.parametrize("entered", [True, False])
+async def test_overrides_that_cross_are_told_and_leave_nothing_behind(container: Container, entered: bool) -> None:
+    async with container if entered else AsyncExitStack():
+        mine = Settings()
+        first, second = container.override({Sender: Fake()}), container.override({Settings: mine})
+        first.__enter__()
+        second.__enter__()
+        with pytest.raises(ContainerStateError, match=r"Sender ended before that of .*Settings"):
+            first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        if entered:
+            assert (who(), container.get(Settings) is mine) == ("mail", False)
+    if not entered:
+        async with container:
+            assert (who(), container.get(Settings) is mine) == ("mail", False)

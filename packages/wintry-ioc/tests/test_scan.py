@@ -200,3 +200,11 @@ def test_injected_functions_of_a_scanned_module_are_checked_at_start(package: Pa
 def test_a_return_annotation_that_cannot_be_resolved_is_a_fault(package: Package) -> None:
     name = package({"a": "from wintry.ioc import provider\n@provider\ndef make() -> 'Nowhere': ..."})
     assert "return annotation cannot be resolved" in str(Container.scan(name).faults[0])
+
+
+@pytest.mark.contract("IOC-053")
+def test_a_script_that_ends_the_process_is_a_fault_too(package: Package) -> None:
+    name = package({"a_script": "raise SystemExit(2)", "b": "x = 1"})
+    with pytest.raises(ScanError, match=rf"{name}\.a_script: cannot be imported: SystemExit: 2"):
+        Container.scan(name)
+    assert f"{name}.b" in sys.modules

@@ -57,10 +57,11 @@ class Constructor:
 def injectable(cls: C) -> C:
     """Give a class the keyword-only constructor that its annotated fields describe, and return it.
 
-    A class with an `__init__` of its own keeps it; a class that adds no field keeps the inherited one. Marking a
-    class twice changes nothing. Nothing is registered.
+    A class with an `__init__` of its own keeps it, and so does one whose metaclass makes constructors (a pydantic
+    model); a class that adds no field keeps the inherited one. Marking a class twice changes nothing. Nothing is
+    registered.
     """
-    if "__init__" in vars(cls):
+    if "__init__" in vars(cls) or _makes_constructors(type(cls)):
         return cls
     base = _written_init(cls)
     fields = _fields(cls, base)
@@ -91,6 +92,11 @@ def _hand_written(init: Any) -> bool:
     return inspect.isfunction(init) and not hasattr(init, _ATTRIBUTE) and init.__module__ != "typing"
 
 
+def _makes_constructors(metaclass: type) -> bool:
+    """Whether the metaclass turns fields into a constructor by itself, as that of pydantic does."""
+    return hasattr(metaclass, "__dataclass_transform__")
+
+
 def _written_init(cls: type[Any]) -> type[Any] | None:
     """The nearest base whose `__init__` somebody wrote."""
     return next((each for each in cls.__mro__[1:] if _hand_written(vars(each).get("__init__"))), None)
@@ -106,7 +112,10 @@ def _fields(cls: type[Any], base: type[Any] | None) -> list[Field]:
         for name, annotation in inspect.get_annotations(owner).items():
             if not _is_classvar(annotation):
                 fields.pop(name, None)
-                fields[name] = Field(name, annotation, owner, defaulted=name in vars(owner))
+                value = vars(owner).get(name, EMPTY)
+                # what __slots__ puts there under the field's name is no default
+                defaulted = value is not EMPTY and not inspect.ismemberdescriptor(value)
+                fields[name] = Field(name, annotation, owner, defaulted)
     return list(fields.values())
 
 

@@ -15,12 +15,12 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin, overload
 
 from . import scan, show
-from .errors import ContainerStateError, Fault, InjectionError, NotProvided, ScanError
+from .errors import ContainerStateError, Fault, InjectionError, NotProvided, ScanError, report
 from .errors import collecting as own_collecting
 from .graph import Graph
 from .hints import Dependency, Hint, dependency, dotted, key_of, returned
 from .injection import Injection, current_container, injection_of
-from .marks import Lifetime, Mark, mark_of
+from .marks import Lifetime, Mark, factory_fault, mark_of
 from .plan import Plan
 from .program import Program, missing
 from .registry import Kind, Origin, Recipe, Registry, kind_of
@@ -52,9 +52,11 @@ class Container:
         self._modules: dict[str, ModuleType] = {}
         self._collected: set[Any] = set()
         self._faults: list[object] = []
-        self._failed: list[tuple[Fault, Exception]] = []
+        self._failed: list[tuple[Fault, Exception | SystemExit]] = []
         self._replaced: dict[Any, Recipe] = {}
         self._program: Program | None = None
+        self._starting = False
+        self._overrides: list[Override] = []
         self._token: Token[Container | None] | None = None
 
     # ---- what is registered
@@ -70,7 +72,9 @@ class Container:
         failed = container._failed
         if failed:
             error = ScanError([fault for fault, _ in failed])
-            raise error from (failed[0][1] if len(failed) == 1 else ExceptionGroup(str(error), [e for _, e in failed]))
+            raise error from (
+                failed[0][1] if len(failed) == 1 else BaseExceptionGroup(str(error), [e for _, e in failed])
+            )
         return container
 
     def load(self, package: str, exclude: Iterable[str] = (), collecting: Iterable[Collecting] = ()) -> None:
@@ -125,10 +129,15 @@ class Container:
         """Provide `key` by a class, function, async function or (async) generator; without a factory by itself.
 
         `lifetime` and `name` as in `provider`. Several providers of one key are kept in order; those of the
-        application stand before those of a library where one is wanted. Raises `ContainerStateError` once entered.
+        application stand before those of a library where one is wanted. Raises `ContainerStateError` once entered,
+        `DefinitionError` for a factory that cannot be called or an unknown lifetime.
         """
         self._unstarted("register")
         made = key if factory is None else factory
+        fault = factory_fault(made, lifetime)
+        if fault is not None:
+            report(fault)
+            return
         self._add([key_of(key, name)], self._recipe(made, kind_of(made), origin, automatic=lifetime is None), lifetime)
 
     def register_value(
@@ -178,13 +187,18 @@ class Container:
 
     async def __aenter__(self) -> Self:
         """Check everything, then build the singletons in order. Raises `InjectionError` before anything is built."""
-        self._unstarted("enter it again")
+        if self._program is not None or self._starting:
+            raise ContainerStateError("the container is entered already: leave it first, or make another one")
         graph = self._graph()
         faults = [*self._faults, *self._graph_faults(graph)]
         if faults:
             raise InjectionError(faults)
         program = Program(graph, self)
-        await program.start()
+        self._starting = True
+        try:
+            await program.start()
+        finally:
+            self._starting = False
         self._run(program)
         self._token = current_container.set(self)
         return self
@@ -360,12 +374,16 @@ class Container:
         return self._program
 
     def _unstarted(self, what: str) -> None:
-        if self._program is not None:
+        if self._program is not None or self._starting:
             raise ContainerStateError(f"the container is entered: {what} before `async with container:`")
 
 
 class Override:
-    """Keys replaced by ready objects for a while; made by `Container.override`. Overrides nest, and end in reverse."""
+    """Keys replaced by ready objects for a while; made by `Container.override`. Entered once.
+
+    Overrides nest, and end in reverse. One that ends before those entered after it takes its values out from below
+    them and raises `ContainerStateError`, so that nothing stays replaced.
+    """
 
     def __init__(self, container: Container, values: Mapping[Any, object]) -> None:
         self._container = container
@@ -379,14 +397,17 @@ class Override:
             with self._undone_on_error():
                 program.start_nowait()
             self._container._run(program)
+        self._container._overrides.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        program = self._restore()
+        program, later = self._restore()
         if program is not None:
             program.stop_nowait(error)
+        if later is not None:
+            raise _crossed(self, later)
 
     async def __aenter__(self) -> Self:
         program = self._replace()
@@ -394,18 +415,23 @@ class Override:
             with self._undone_on_error():
                 await program.start()
             self._container._run(program)
+        self._container._overrides.append(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        program = self._restore()
+        program, later = self._restore()
         if program is not None:
             await program.stop(error)
+        if later is not None:
+            raise _crossed(self, later)
 
     def _replace(self) -> Program | None:
         """The program of the replaced graph, not started; None if the container is not entered."""
         container = self._container
+        if self in container._overrides:
+            raise ContainerStateError("the override is entered already: ask the container for another one")
         graph = container._program.graph if container._program else container._graph()
         for key in self._values:
             if not graph.asked(key_of(key)):
@@ -420,14 +446,20 @@ class Override:
         place = f"{dotted(key)} (override)"
         return self._container._recipe(self._values[key], Kind.VALUE, "application", place)
 
-    def _restore(self) -> Program | None:
-        """Put back what was there. The replaced program, to be finished; None if there was none."""
-        ended = self._container._program
-        self._container._replaced = self._before
+    def _restore(self) -> tuple[Program | None, Override | None]:
+        """Put back what was there. The program to be finished, if there is one; the override still open above, if any."""
+        container, stack = self._container, self._container._overrides
+        place = stack.index(self)
+        del stack[place]
+        if place < len(stack):
+            above = stack[place]
+            ended, above._before, above._program = above._program, self._before, self._program
+            return (None if self._program is None else ended), above
+        ended, container._replaced = container._program, self._before
         if self._program is None or ended is None:
-            return None
-        self._container._run(self._program)
-        return ended
+            return None, None
+        container._run(self._program)
+        return ended, None
 
     @contextmanager
     def _undone_on_error(self) -> Generator[None]:
@@ -436,6 +468,14 @@ class Override:
         except BaseException:
             self._container._replaced = self._before
             raise
+
+
+def _crossed(ended: Override, later: Override) -> ContainerStateError:
+    first, second = (", ".join(map(dotted, each._values)) for each in (ended, later))
+    return ContainerStateError(
+        f"the override of {first} ended before that of {second}, which was entered after it: "
+        "give tasks that override at the same time a container each"
+    )
 
 
 def _listed(items: list[Any]) -> list[Any]:

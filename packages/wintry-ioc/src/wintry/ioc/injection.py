@@ -63,17 +63,21 @@ def injected() -> Any:
 def inject(function: F) -> F:
     """Fill the parameters whose default is `injected()` from the current scope, else from one opened for the call.
 
-    For functions and async functions. What the caller gives is used as it is. Raises at the call `NoContainer` if
-    no container is entered, `AsyncRequired` if a plain function asks for what must be awaited.
+    For functions and async functions, methods of any kind included. What the caller gives is used as it is. Raises
+    `DefinitionError` for what cannot be injected, at the call `NoContainer` if no container is entered, and
+    `AsyncRequired` if a plain function asks for what must be awaited.
     """
+    if isinstance(function, staticmethod | classmethod):
+        return cast(F, type(function)(inject(function.__func__)))
+    place = dotted(function)
+    if isinstance(function, type):
+        report(Fault(place, "is a class, which @inject cannot wrap", hint="mark it with @provider, or its __init__"))
+        return function
     parameters = inspect.signature(function).parameters
     marked = [each for each in parameters.values() if each.default is _MARK]
-    place = dotted(function)
-    if not marked:
-        report(Fault(place, "is marked @inject but has no parameter to fill", hint="give one the default injected()"))
-        return function
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        report(Fault(place, "is a generator, which @inject cannot wrap", hint="inject the function that calls it"))
+    fault = _fault(function, place, marked)
+    if fault is not None:
+        report(fault)
         return function
     namespace = namespace_of(function)
     injection = Injection(
@@ -89,6 +93,18 @@ def inject(function: F) -> F:
     wrapper = _async_wrapper(injection) if injection.is_async else _wrapper(injection)
     setattr(wrapper, _ATTRIBUTE, injection)
     return cast(F, wrapper)
+
+
+def _fault(function: Callable[..., Any], place: str, marked: list[inspect.Parameter]) -> Fault | None:
+    if not marked:
+        return Fault(place, "is marked @inject but has no parameter to fill", hint="give one the default injected()")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return Fault(place, "is a generator, which @inject cannot wrap", hint="inject the function that calls it")
+    for each in marked:
+        if each.kind is each.POSITIONAL_ONLY:
+            reason = "is positional-only: it cannot be filled by its name"
+            return Fault(f"{place}.{each.name}", reason, hint="write it behind the /")
+    return None
 
 
 def injection_of(value: object) -> Injection | None:

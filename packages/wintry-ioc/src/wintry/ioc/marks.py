@@ -80,10 +80,20 @@ def _mark(target: Any, mark: Mark) -> Any:
     return target
 
 
+def factory_fault(factory: Any, lifetime: str | None) -> Fault | None:
+    """Why something cannot be a factory, or cannot have this lifetime."""
+    place = dotted(factory)
+    if not callable(factory):
+        return Fault(place, "cannot be called", hint="register an object with register_value()")
+    if lifetime is not None and lifetime not in LIFETIMES:
+        return Fault(place, f"has the unknown lifetime {lifetime!r}", hint=f"one of {', '.join(map(repr, LIFETIMES))}")
+    return None
+
+
 def _class_fault(cls: type[Any], mark: Mark) -> Fault | None:
     place = dotted(cls)
-    if mark.lifetime is not None and mark.lifetime not in LIFETIMES:
-        return _lifetime_fault(place, mark.lifetime)
+    if unfit := factory_fault(cls, mark.lifetime):
+        return unfit
     if getattr(cls, "_is_protocol", False) or inspect.isabstract(cls):
         kind = "a protocol" if getattr(cls, "_is_protocol", False) else "abstract"
         return Fault(place, f"is {kind} and cannot be built", hint="mark the class that implements it, with of=")
@@ -115,8 +125,8 @@ def _function_fault(function: Any, mark: Mark) -> Fault | None:
     place = dotted(function)
     if not inspect.isroutine(function):
         return Fault(place, "is neither a class nor a function", hint="mark the class or function itself")
-    if mark.lifetime is not None and mark.lifetime not in LIFETIMES:
-        return _lifetime_fault(place, mark.lifetime)
+    if unfit := factory_fault(function, mark.lifetime):
+        return unfit
     if mark.of is not None:
         return None
     try:
@@ -126,7 +136,3 @@ def _function_fault(function: Any, mark: Mark) -> Fault | None:
     if provided is EMPTY or provided is None or provided is type(None):
         return Fault(place, "does not say what it provides", hint="annotate its return type, or mark it with of=")
     return None
-
-
-def _lifetime_fault(place: str, lifetime: str) -> Fault:
-    return Fault(place, f"has the unknown lifetime {lifetime!r}", hint=f"one of {', '.join(map(repr, LIFETIMES))}")

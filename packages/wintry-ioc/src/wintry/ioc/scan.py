@@ -29,7 +29,7 @@ class Loaded:
     def __init__(self) -> None:
         self.modules: list[ModuleType] = []
         self.faults: list[Fault] = []
-        self.errors: list[Exception] = []
+        self.errors: list[Exception | SystemExit] = []
 
 
 def load(package: str, exclude: Iterable[str] = ()) -> Loaded:
@@ -74,7 +74,7 @@ def _import(name: str, loaded: Loaded, *, announce: bool) -> ModuleType | None:
         logger.info("Loading module %s", name)
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 - a module may raise anything; it is told as a fault
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may raise anything, a script ends by itself
         loaded.errors.append(error)
         loaded.faults.append(_fault(name, error))
         return None
@@ -82,7 +82,7 @@ def _import(name: str, loaded: Loaded, *, announce: bool) -> ModuleType | None:
     return module
 
 
-def _fault(name: str, error: Exception) -> Fault:
+def _fault(name: str, error: BaseException) -> Fault:
     """Where in the module's own code, and why."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     where = [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename != __file__]
