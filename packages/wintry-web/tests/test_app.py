@@ -49,6 +49,17 @@ class GreetingsController:
         return DataResponse(data=self.greeter.greet(name))
 """
 
+ORDERS = """
+from wintry.web import controller, post
+
+
+@controller
+class OrdersController:
+    @post("/orders")
+    async def order(self, body: dict[str, int]) -> int:
+        return len(body)
+"""
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -388,3 +399,24 @@ class TestRequestLog:
         ]
         assert lines[0]["request_id"] == "r1"
         assert lines[0]["ms"] >= 0
+
+    async def test_a_client_that_left_is_not_a_failure(
+        self, make_package: MakePackage, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app = App(make_package(parts=ORDERS), components=[])
+        sent: list[Any] = []
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/orders", "query_string": b"", "headers": headers}
+
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        with caplog.at_level(logging.INFO, "wintry.access"):
+            async with app.running():
+                await app(scope, receive, send)
+
+        line = next(json.loads(record.message) for record in caplog.records if record.name == "wintry.access")
+        assert (sent, line["status"]) == ([], 499)

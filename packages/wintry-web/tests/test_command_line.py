@@ -40,6 +40,37 @@ class PricesController:
 app = App(__name__)
 """
 
+STUCK = """
+import asyncio
+from contextlib import nullcontext
+
+from wintry.web import App
+
+
+class Stuck:
+    name, after, settings, errors, intake = "stuck", (), None, {}, True
+
+    def providers(self, settings):
+        return {}
+
+    def collecting(self):
+        return nullcontext([])
+
+    async def start(self, container): ...
+
+    async def check(self):
+        return {}
+
+    async def drain(self, deadline):
+        print("draining", flush=True)
+        await asyncio.Event().wait()
+
+    async def stop(self): ...
+
+
+app = App(__name__, components=[Stuck()])
+"""
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
@@ -95,6 +126,17 @@ class TestWords:
         done = run(shop, "check", name)
 
         assert (done.returncode, done.stderr) == (1, f"wintry.web: {reason}\n")
+
+
+@pytest.mark.contract("WEB-317")
+@pytest.mark.parametrize("port", ["-1", "65536", "99999"])
+def test_a_port_that_is_none_is_one_line(shop: Path, port: str) -> None:
+    done = run(shop, "serve", "shop:app", "--port", port)
+
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        f"wintry.web: cannot serve on 127.0.0.1:{port}: a port is a number from 0 to 65535",
+    )
 
 
 class Served:
@@ -171,3 +213,23 @@ class TestEnd:
         served.process.send_signal(signal.SIGINT)
 
         assert served.process.wait(timeout=20) == 0
+
+    def test_a_second_signal_does_not_wait_for_what_will_not_drain_either(self, tmp_path: Path) -> None:
+        (tmp_path / "stuck.py").write_text(STUCK)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wintry.web", "serve", "stuck:app", "--port", "0"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with process.stdout, process.stderr:
+            next(line for line in process.stderr if "Serving on" in line)
+
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == "draining\n"
+            process.send_signal(signal.SIGTERM)
+
+            assert process.wait(timeout=20) == 0

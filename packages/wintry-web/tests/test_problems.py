@@ -39,6 +39,12 @@ class UnknownSku(InvalidSku): ...
 class StoreDown(Exception): ...
 
 
+class UpstreamDown(Exception):
+    """As a client of another service raises: `headers` are what that service answered."""
+
+    headers = {"content-length": "7", "set-cookie": "session=secret"}
+
+
 class Numbers(BaseModel):
     model_config = ConfigDict(extra="forbid")
     xs: list[int] = []
@@ -61,6 +67,8 @@ RAISED: dict[str, Exception] = {
     "unauthorized": UnauthorizedError(headers={"WWW-Authenticate": "Bearer"}),
     "starlette": HTTPException(418, "tea"),
     "mapped": UnknownSku("Invalid sku X"),
+    "long": NotFoundError("n" * 100_000),
+    "upstream": UpstreamDown("no answer"),
     "down": StoreDown("postgresql://user:secret@host"),
     "unforeseen": RuntimeError("select secret from users"),
 }
@@ -92,7 +100,7 @@ class Failing:
 
 @pytest.fixture
 async def served(serving):
-    async with serving(Failing, errors={InvalidSku: 400, StoreDown: 503}) as served:
+    async with serving(Failing, errors={InvalidSku: 400, StoreDown: 503, UpstreamDown: 502}) as served:
         yield served
 
 
@@ -127,6 +135,14 @@ async def test_a_problem_has_the_members_of_rfc_9457_and_of_the_envelope(served)
 async def test_raised_errors_are_their_status(served, what: str, status: int, message: str) -> None:
     answer = await served.client.get(f"/raise/{what}")
     assert (answer.status_code, answer.json()["message"]) == (status, message)
+
+
+@pytest.mark.contract("WEB-072")
+async def test_the_headers_of_a_foreign_exception_stay_inside(served) -> None:
+    answer = await served.client.get("/raise/upstream")
+    assert answer.status_code == 502
+    assert "set-cookie" not in answer.headers
+    assert int(answer.headers["content-length"]) == len(answer.content)
 
 
 @pytest.mark.contract("WEB-071")
@@ -214,6 +230,9 @@ async def test_nor_do_messages_and_paths(served) -> None:
     assert answer.status_code == 422
     assert len(answer.content) <= 2 * 1024
     assert len((await served.client.get("/" + "p" * 30_000)).content) <= 2 * 1024
+    told = await served.client.get("/raise/long")
+    assert len(told.content) <= 8 * 1024
+    assert told.json()["message"].startswith("nnn")
 
 
 json_values = st.recursive(

@@ -1,6 +1,7 @@
 """The settings: which source wins, how entries merge by name, and what a fault says."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -133,6 +134,21 @@ class TestFaults:
     def test_a_driver_that_does_not_speak_its_url_is_refused(self) -> None:
         with pytest.raises(SettingsError, match=r"driver 'wintry\.drivers\.mongo' does not speak 'sqlite'"):
             WinterSettings(backends=[{"driver": "wintry.drivers.mongo", "url": "sqlite:///a.db"}])
+
+    @pytest.mark.parametrize("field", ["backends", "transporters"])
+    @pytest.mark.parametrize(
+        "entries", [3, "pg", [3], ["pg"], {"default": "pg"}, {"default": 3}, [{"connection_options": 3}]]
+    )
+    def test_entries_that_are_none_are_told(self, field: str, entries: Any) -> None:
+        with pytest.raises(SettingsError, match=rf"{field}(\.\w+)*: .*url"):
+            WinterSettings(**{field: entries})
+
+    def test_an_entry_of_the_environment_that_is_none_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_BACKENDS__DEFAULT", "geheim")
+
+        with pytest.raises(SettingsError, match=r"backends\.default: .* in the environment") as caught:
+            WinterSettings()
+        assert "geheim" not in str(caught.value)
 
     @pytest.mark.parametrize(("content", "reason"), [("a = = 1", "Invalid value"), (None, "No such file or directory")])
     def test_a_broken_file_is_named(

@@ -140,6 +140,16 @@ async def test_an_async_generator_of_events_is_a_stream(served) -> None:
     assert client.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
+@pytest.mark.contract("WEB-091")
+@pytest.mark.parametrize("path", ["/silent", "/stream/blue"])
+async def test_head_is_told_the_headers_and_does_not_wait_for_events(served, path: str) -> None:
+    with anyio.fail_after(5):
+        answer = await served.client.head(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert answer.content == b""
+    assert len(served.http.streams) == 0
+
+
 @pytest.mark.contract("WEB-092")
 async def test_the_scope_and_the_source_end_with_the_stream(served) -> None:
     await Client(served.app).listen("/generator")

@@ -167,7 +167,11 @@ class Endpoint:
             return
         headers = [*STREAM_HEADERS, *encoded(result.headers)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await result.run(receive, send, self._streams)
+        if scope["method"] == "HEAD":
+            await result.close()
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await result.run(receive, send, self._streams)
 
 
 async def sent(answer: Answer, scope: Scope, send: Send) -> None:

@@ -21,6 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 BACKLOG = 10_000
 """Lines of the access log that may wait for the writer."""
 
+LEFT = 499
+"""The status in the access log of a request whose client went away before it was answered; nobody is sent it."""
+
 access_logger = logging.getLogger("wintry.access")
 acceptable_id = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -130,7 +133,7 @@ class RequestLog:
         request_id = incoming_id(scope) or os.urandom(8).hex().encode()
         name = request_id.decode()
         scope.setdefault("state", {})["request_id"] = name
-        status = 500
+        status = LEFT
         began = time.perf_counter()
 
         async def answer(message: Message) -> None:
@@ -142,6 +145,9 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, answer)
+        except BaseException:
+            status = 500 if status == LEFT else status
+            raise
         finally:
             if self.writer is not None:
                 seconds = time.perf_counter() - began

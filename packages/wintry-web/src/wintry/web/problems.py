@@ -29,6 +29,7 @@ MOST_ERRORS: Final = 20
 _cut_json: Final = 32 * 1024  # holds the first errors with room to spare
 _longest: Final = 120  # characters of a pointer or detail
 _room: Final = 6 * 1024  # bytes of all listed errors
+_detail: Final = 500  # characters of the message, which stands twice
 NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _content_type: Final = (b"content-type", b"application/problem+json")
 Headers = list[tuple[bytes, bytes]]
@@ -96,7 +97,7 @@ def problem(
 ) -> Answer:
     """A problem; `members` are added to its body."""
     title = phrase(status)
-    detail = detail or title
+    detail = cut(detail, _detail) or title
     written = [NOSNIFF, *encoded(headers or {})]
     if status in (204, 304):
         return Answer(status, written, b"")
@@ -118,8 +119,11 @@ def problem(
 
 
 def mapped(error: Exception, status: int, scope: Scope) -> Answer:
-    """An exception that was foreseen: up to 499 the client reads its text, above only the status."""
-    headers: dict[str, str] = dict(getattr(error, "headers", None) or {})
+    """An exception that was foreseen: up to 499 the client reads its text, above only the status.
+
+    Only those of an `HTTPException` are headers of the answer: another library's may be those of an answer that it got.
+    """
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if status < 500:
         return problem(status, str(error), scope, headers=headers)
     if status == 503:
@@ -178,9 +182,9 @@ def escaped(part: object) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def cut(text: str) -> str:
+def cut(text: str, longest: int = _longest) -> str:
     """The text, or its beginning."""
-    return text if len(text) <= _longest else text[:_longest] + "…"
+    return text if len(text) <= longest else text[:longest] + "…"
 
 
 def encoded(headers: Mapping[str, str]) -> Headers:

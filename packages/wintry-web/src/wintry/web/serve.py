@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 START_FAILURE = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HEADER_BYTES = 64 * 1024
+HIGHEST_PORT = 65535
 
 logger = logging.getLogger("wintry.web")
 
@@ -83,6 +84,7 @@ class Ending:
 
     def begin(self) -> None:
         if self.task is not None:
+            self.task.cancel()
             self.server.force_exit = True
             self.server.should_exit = True
         else:
@@ -95,8 +97,9 @@ class Ending:
             self.server.should_exit = True
 
     async def settled(self) -> None:
+        """Wait until the first signal's work is done; a second signal cancels it."""
         if self.task is not None:
-            await self.task
+            await asyncio.wait([self.task])
 
 
 def make_server(app: App) -> uvicorn.Server:
@@ -145,6 +148,8 @@ async def tell(server: uvicorn.Server, listening: socket.socket, ready: Callable
 @contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
     """A socket on the address, or an `AddressError` that names it."""
+    if not 0 <= port <= HIGHEST_PORT:  # a resolver would take it modulo 65536
+        raise AddressError(f"cannot serve on {host}:{port}: a port is a number from 0 to {HIGHEST_PORT}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listening:

@@ -251,9 +251,10 @@ class NormalisedSource(PydanticBaseSettingsSource):
 def by_name(entries: Any, field: str, label: str) -> dict[str, dict[str, Any]]:
     """The entries of one source as a mapping by name, each with `url` in its place."""
     if isinstance(entries, Mapping):
-        pairs = [(str(name), dict(entry)) for name, entry in entries.items()]
+        pairs = [(str(name), plain_entry(entry, f"{field}.{name}", label)) for name, entry in entries.items()]
     else:
-        plain = [plain_entry(entry) for entry in entries]
+        listed = entries if isinstance(entries, list | tuple) else [entries]
+        plain = [plain_entry(entry, field, label) for entry in listed]
         pairs = [
             (entry_name(entry) if field == "transporters" else str(entry.get("name", "default")), entry)
             for entry in plain
@@ -266,8 +267,17 @@ def by_name(entries: Any, field: str, label: str) -> dict[str, dict[str, Any]]:
     return named
 
 
-def plain_entry(entry: Any) -> dict[str, Any]:
-    return entry.model_dump(exclude_unset=True) if isinstance(entry, BaseModel) else dict(entry)
+def plain_entry(entry: Any, place: str, label: str) -> dict[str, Any]:
+    """An entry as a dictionary of its own, and its `connection_options` as well."""
+    if isinstance(entry, BaseModel):
+        return entry.model_dump(exclude_unset=True)
+    if not isinstance(entry, Mapping):
+        kind = type(entry).__name__
+        raise SettingsError([f"{place}: an entry is a table of keys, as `url`, and not a {kind} as in {label}"])
+    found = dict(entry)
+    if found.get("connection_options") is not None:
+        found["connection_options"] = plain_entry(found["connection_options"], f"{place}.connection_options", label)
+    return found
 
 
 def entry_name(entry: Mapping[str, Any]) -> str:
@@ -281,9 +291,9 @@ def spelled(entry: Mapping[str, Any]) -> dict[str, Any]:
     if "url" in options:
         url = options.pop("url")
         connection = options.get("connection_options") or {}
-        options["connection_options"] = {**plain_entry(connection), "url": url}
-    elif isinstance(options.get("connection_options"), BaseModel):
-        options["connection_options"] = options["connection_options"].model_dump(exclude_unset=True)
+        if isinstance(connection, BaseModel):
+            connection = connection.model_dump(exclude_unset=True)
+        options["connection_options"] = {**connection, "url": url}
     return options
 
 

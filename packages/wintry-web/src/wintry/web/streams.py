@@ -106,9 +106,13 @@ class EventStream:
         except Exception:
             logger.exception("a stream of events failed")
         finally:
-            if isinstance(self.source, AsyncGenerator):
-                with anyio.CancelScope(shield=True):
-                    await self.source.aclose()
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the source."""
+        if isinstance(self.source, AsyncGenerator):
+            with anyio.CancelScope(shield=True):
+                await self.source.aclose()
 
     async def _write(self, reader: MemoryObjectReceiveStream[bytes], send: Send) -> None:
         """Send what is in the queue, and pings in between."""
