@@ -47,8 +47,9 @@ class Source:
     def bind(self, value: object, hint: str) -> str:
         """The name by which the code reaches `value`: one name an object."""
         name = self._bound.get(id(value))
-        if name is None and getattr(builtins, hint, None) is value:
-            return hint
+        if name is None and hint not in self._taken and getattr(builtins, hint, None) is value:
+            name = self._bound[id(value)] = hint
+            self._taken.add(hint)
         if name is None:
             name = self._bound[id(value)] = self.fresh(hint)
             self._namespace[name] = value
