@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Annotated, Any, NewType
 
@@ -160,6 +160,7 @@ async def test_without_a_return_annotation_the_verb_says(items: Items) -> None:
         ("find_by_sold_before", {"sold": datetime(2026, 1, 1, tzinfo=UTC)}, "a date is wanted"),
         ("find_by_seen_after", {"seen": datetime(2026, 1, 1)}, "a datetime with a time zone is wanted"),
         ("find_by_seen_after", {"seen": date(2026, 1, 1)}, "a datetime is wanted"),
+        ("find_by_seen_after", {"seen": datetime.max.replace(tzinfo=timezone(-timedelta(hours=1)))}, "range in UTC"),
         ("find_by_fresh", {"fresh": 1}, "a bool is wanted, not 1 (int)"),
         ("find_by_sku", {"sku": "a\0"}, "text cannot hold a NUL"),
         ("find_by_sku", {"sku": "\ud800"}, "half of a surrogate pair"),
@@ -179,6 +180,27 @@ async def test_values_of_a_wider_type_are_taken(items: Items) -> None:
     assert skus(await items.find_by_weight_lt(weight=1)) == "abc"
     assert await items.find_by_sku(sku=Colour.RED) == []
     assert await items.find_by_sku(sku="line\nbreak") == []
+
+
+@pytest.mark.contract("REPO-009", "REPO-041")
+async def test_fields_may_have_the_names_of_builtins(backends: Backends) -> None:
+    class Thing(Model):
+        id: str = RequiredId()
+        type: str = ""
+        int: str = ""
+
+    class Things(Repository[Thing, str], entity=Thing):
+        @query
+        async def find_by_type_and_int(self, *, type: str, int: str) -> list[Thing]: ...
+        @query
+        async def find_by_id_or_type_in(self, *, id: str, type_in: list[str]) -> list[Thing]: ...
+
+    things = Things(backends)
+    await things.create(entity=Thing(id="1", type="a\n", int="\t"))
+    assert [thing.id for thing in await things.find_by_type_and_int(type="a\n", int="\t")] == ["1"]
+    assert [thing.id for thing in await things.find_by_id_or_type_in(id="", type_in=["a\n"])] == ["1"]
+    with pytest.raises(InvalidArgument, match="a str is wanted"):
+        await things.find_by_type_and_int(type=1, int="")  # type: ignore[arg-type]  # the point
 
 
 @pytest.mark.contract("REPO-001")

@@ -106,6 +106,26 @@ async def test_a_commit_holds_what_went_over_sqlalchemy_and_over_the_driver(
     assert await store.rows("SELECT sku FROM products ORDER BY sku") == [("A",), ("B",)]
 
 
+@pytest.mark.contract("REPO-134")
+@pytest.mark.parametrize("way", ["session", "connection"])
+async def test_a_rollback_through_sqlalchemy_is_no_commit(
+    backend: SqlBackend, models: SimpleNamespace, way: str
+) -> None:
+    execution = backend.execution()
+    await backend.write(execution, [Insert(models.Product(sku="A"))])
+    used = getattr(execution, way)
+    await used.execute(sa.text("SELECT 1"))
+    await used.rollback()
+    with pytest.raises(UnitAborted, match="SQLAlchemy"):
+        await backend.write(execution, [Insert(models.Product(sku="B"))])
+    with pytest.raises(UnitAborted, match="SQLAlchemy"):
+        await execution.commit()
+    reading = backend.execution(read_only=True)
+    assert await backend.load(reading, models.Product, ["A", "B"]) == []
+    await reading.close()
+    await write_free(backend)
+
+
 @pytest.mark.contract("REPO-122")
 async def test_readers_keep_their_snapshot_and_hinder_nobody(
     backend: SqlBackend, store: Any, models: SimpleNamespace

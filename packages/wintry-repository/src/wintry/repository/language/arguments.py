@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -89,8 +89,18 @@ def _reason(value: Value, type: type) -> str | None:
         return f"a {type.__name__} is wanted, not {_shown(value)}"
     if isinstance(value, str):
         return _text_reason(value)
-    if isinstance(value, datetime) and value.utcoffset() is None:
+    if isinstance(value, datetime):
+        return _moment_reason(value)
+    return None
+
+
+def _moment_reason(value: datetime) -> str | None:
+    if value.utcoffset() is None:
         return f"a datetime with a time zone is wanted, not {_shown(value)}"
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return f"{value.isoformat()} is out of range in UTC"
     return None
 
 

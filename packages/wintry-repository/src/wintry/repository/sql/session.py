@@ -147,9 +147,10 @@ class SqlExecution:
             raise StoreError("this transaction may only read")
 
     async def _start(self) -> None:
-        if self._failure is not None:
-            reason = f"a statement failed earlier in this transaction, only a rollback is possible: {self._failure}"
-            raise UnitAborted(reason) from self._failure
+        failure = self._failed()
+        if failure is not None:
+            reason = f"a statement failed earlier in this transaction, only a rollback is possible: {failure}"
+            raise UnitAborted(reason) from failure
         if self._driver is not None:
             return
         if self._closed:
@@ -185,6 +186,12 @@ class SqlExecution:
         self._failure = UnitTimeout(f"{self._backend}: the time that was given is over; everything is rolled back")
         self._backend.spawn(self._dialect.interrupt(self._driver))
 
+    def _failed(self) -> BaseException | None:
+        """Why only a rollback is possible; None while all is well."""
+        if self._failure is None and not self._closed and self._transaction is not None and not self._transaction.is_active:
+            self._failure = StoreError("the transaction was ended through SQLAlchemy's own connection or session")
+        return self._failure
+
     def abort(self, error: BaseException) -> None:
         """Nothing more may run in this transaction, because of `error`."""
         if self._failure is None:
@@ -192,8 +199,8 @@ class SqlExecution:
 
     async def commit(self) -> None:
         """Make it durable and close it. Raises `Conflict`, `UnitAborted`, `UnitTimeout`, `Unreachable`."""
-        if self._failure is not None:
-            failure = self._failure
+        failure = self._failed()
+        if failure is not None:
             await self.close()
             if isinstance(failure, UnitTimeout):
                 raise failure
@@ -204,7 +211,8 @@ class SqlExecution:
             try:
                 if self._session is not None:
                     await self._session.flush()
-                await self._async(self._sync).commit()
+                await self._dialect.send(self._driver, "COMMIT" if self._begin is None else None)
+                self._transaction.commit()  # the database has, so that this has nothing to wait for
             except Exception as error:
                 await self.close()
                 raise self._backend.translate(error) from error
@@ -226,12 +234,20 @@ class SqlExecution:
             self._timer.cancel()
         if self._sync is None or (self._transaction is None and self._connection is None):
             self._give_back(self._sync)  # nothing is open on it
+        elif self._failure is None and self._connection is None:  # all statements were ours, and none still runs
+            try:
+                await self._dialect.undo(self._driver)
+            except BaseException:
+                await asyncio.shield(self._backend.spawn(self._undo(self._sync)))
+                raise
+            self._give_back(self._sync)
         else:
             await asyncio.shield(self._backend.spawn(self._undo(self._sync)))
 
     async def _undo(self, connection: sa.Connection) -> None:
         try:
             await self._dialect.interrupt(self._driver)  # a statement that nobody waits for any more
+            await self._dialect.undo(self._driver)
             if self._session is not None:
                 await self._session.close()
             await self._async(connection).close()

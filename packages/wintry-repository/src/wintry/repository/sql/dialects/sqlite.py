@@ -165,6 +165,11 @@ def _guarded(connection: Connection, step: Step) -> None:
             raise Refused(step, place)
 
 
+def _undo(connection: Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
 class SQLite:
     """One database of SQLite: its types, its connections, and how statements run there.
 
@@ -251,6 +256,8 @@ class SQLite:
             pool_reset_on_return=None,  # an execution leaves none open, and a ROLLBACK would be one more hop
             connect_args={"factory": connect, "isolation_level": None, "cached_statements": 256},
         )
+        for end in ("do_commit", "do_rollback"):
+            setattr(engine.dialect, end, _unless_over(getattr(engine.dialect, end)))
         if self.path is None:
             event.listen(engine.sync_engine, "handle_error", _keep)
         return engine
@@ -295,6 +302,10 @@ class SQLite:
         """Run one statement without values, if there is one."""
         if text is not None:
             await on_thread(driver, _change, None, text, ())
+
+    async def undo(self, driver: Any) -> None:
+        """Roll back what is open once all that was sent before has run. A cancellation does not stop it."""
+        await on_thread(driver, _undo)
 
     async def interrupt(self, driver: Any) -> None:
         """Stop what runs on `driver`."""
@@ -360,6 +371,16 @@ def _number(name: str, value: Any, least: N) -> N:
     if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < least:
         raise ConfigurationError(f"{name} is a number of at least {least}, not {value!r}")
     return type(least)(value)
+
+
+def _unless_over(end: Callable[[Any], None]) -> Callable[[Any], None]:
+    """How SQLAlchemy ends a transaction: without a trip to the thread where the database's own is over already."""
+
+    def end_what_is_open(connection: Any) -> None:
+        if connection.driver_connection.in_transaction:
+            end(connection)
+
+    return end_what_is_open
 
 
 def _keep(context: sa.ExceptionContext) -> None:
