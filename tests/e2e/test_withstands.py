@@ -212,15 +212,18 @@ class TestHostileInput:
         assert answer.json()["data"] is None
 
     async def test_in_a_path_is_looked_up_as_it_is(self, shared_service: Any) -> None:
-        for path in (
-            "/products/..%2f..%2fetc",
-            "/products/%00",
-            "/allocations/%27%22",
-            "/products/%ff",
-            "/allocations/",
-        ):
+        for path, status in {
+            "/products/..%2f..%2fetc": 404,
+            "/products/%00": 422,
+            "/allocations/%00": 422,
+            "/allocations/%27%22": 404,
+            "/allocations/" + "x" * 201: 422,
+            "/products/%ff": 404,
+            "/allocations/": 404,
+        }.items():
             answer = await shared_service.get(path)
-            assert answer.status_code in (400, 404, 422), path
+            assert answer.status_code == status, path
+            assert "Repository" not in answer.text, path
 
 
 @pytest.mark.contract("APP-026")
@@ -254,6 +257,11 @@ class TestOneLineErrors:
             f"allocation: cannot serve on 127.0.0.1:{port}: Address already in use",
         )
         assert "Traceback" not in said
+
+    async def test_a_port_that_is_none(self, make_service: Any) -> None:
+        code, said = await self.run(make_service(), ALLOCATION_PORT="eighty")
+
+        assert (code, said.splitlines()[-1]) == (2, "allocation: error: argument --port: invalid int value: 'eighty'")
 
     async def test_a_folder_that_cannot_be_written(self, make_service: Any) -> None:
         service = make_service()

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("allocation", description="The allocation service.")
     parser.add_argument("--host", default=os.environ.get("ALLOCATION_HOST", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=int(os.environ.get("ALLOCATION_PORT", "8000")))
+    parser.add_argument("--port", type=int, default=os.environ.get("ALLOCATION_PORT", "8000"))
     parser.add_argument(
         "--data", default=os.environ.get(settings.DATA_VARIABLE, "./var"), help="the folder of the SQLite files"
     )

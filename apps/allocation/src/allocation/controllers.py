@@ -3,7 +3,7 @@
 from logging import Logger
 from urllib.parse import quote
 
-from allocation.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from allocation.commands import Allocate, ChangeBatchQuantity, CreateBatch, Text
 from allocation.services import MessageBus
 from allocation.views import AllocationReadModel, ProductReadModel, Views
 from wintry.web import ConflictError, DataResponse, NotFoundError, controller, get, microservice, on, post
@@ -46,14 +46,14 @@ class ProductsController:
         response_model=DataResponse[list[AllocationReadModel]],
         responses={404: "No lines of this order are allocated."},
     )
-    async def allocations_view(self, orderid: str) -> DataResponse[list[AllocationReadModel]]:
+    async def allocations_view(self, orderid: Text) -> DataResponse[list[AllocationReadModel]]:
         results = await self.views.get_allocations_for(orderid)
         if not results:
             raise NotFoundError(f"{orderid}")
         return DataResponse(data=results)
 
     @get("/products/{sku:path}", response_model=ProductReadModel, responses={404: "No such product."})
-    async def product(self, sku: str) -> ProductReadModel:
+    async def product(self, sku: Text) -> ProductReadModel:
         product = await self.views.get_product(sku)
         if product is None:
             raise NotFoundError(f"{sku}")

@@ -1,0 +1,90 @@
+"""The controllers without a server: the whole application in memory, and its bus replaced where that says more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from allocation.publisher import Publisher
+from allocation.services import InvalidSku, MessageBus
+from wintry.web import App, BackendOptions, WinterSettings
+from wintry.web.testing import client
+
+pytestmark = pytest.mark.anyio
+
+ERRORS: dict[type[Exception], int] = {InvalidSku: 400}
+
+
+def make_app() -> App:
+    backends = [BackendOptions(name=name, url=f"memory://{name}") for name in ("default", "views")]
+    return App("allocation", settings=WinterSettings(backends=backends), errors=ERRORS, exclude=["allocation.app"])
+
+
+class Answering:
+    """In place of the bus: what `handle` gives, or raises."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    async def handle(self, command: object) -> object:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+async def http(publisher: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    async with client(make_app(), {Publisher: publisher}) as http:
+        yield http
+
+
+@pytest.mark.contract("APP-011")
+async def test_an_order_from_batch_to_view(http: httpx2.AsyncClient, publisher: Any) -> None:
+    added = await http.post("/add_batch", json={"ref": "b1", "sku": "TABLE", "qty": 10})
+    allocated = await http.post("/allocate", json={"orderid": "o1", "sku": "TABLE", "qty": 3})
+
+    assert (added.status_code, allocated.status_code) == (201, 202)
+    assert (await http.get(allocated.headers["location"])).json()["data"] == [
+        {"orderid": "o1", "sku": "TABLE", "batchref": "b1"}
+    ]
+    assert publisher.on("line_allocated") == [{"orderid": "o1", "sku": "TABLE", "qty": 3, "batchref": "b1"}]
+
+
+@pytest.mark.contract("APP-011")
+@pytest.mark.parametrize(
+    ("answer", "status", "message"),
+    [
+        ("b1", 202, ""),
+        (None, 409, "Out of stock for sku TABLE"),
+        (InvalidSku("Invalid sku TABLE"), 400, "Invalid sku TABLE"),
+    ],
+)
+async def test_what_the_bus_says_is_the_answer(answer: object, status: int, message: str) -> None:
+    async with client(make_app(), {MessageBus: Answering(answer)}) as http:
+        said = await http.post("/allocate", json={"orderid": "o1", "sku": "TABLE", "qty": 1})
+
+    assert (said.status_code, said.json()["message"]) == (status, message)
+
+
+@pytest.mark.contract("APP-014")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/allocate", {"orderid": "o1", "sku": "TABLE", "qty": 0}),
+        ("/allocate", {"orderid": "o1", "sku": "TABLE", "qty": 2**31}),
+        ("/allocate", {"orderid": "o1", "sku": "TABLE", "qty": "1"}),
+        ("/allocate", {"orderid": "", "sku": "TABLE", "qty": 1}),
+        ("/allocate", {"orderid": "o\0", "sku": "TABLE", "qty": 1}),
+        ("/add_batch", {"ref": "b1", "sku": "TABLE", "qty": -1}),
+        ("/add_batch", {"ref": "b1", "sku": "TABLE", "qty": 1, "eta": "soon"}),
+        ("/change_batch_quantity", {"ref": "b1", "qty": -1}),
+        ("/change_batch_quantity", {"ref": "b1"}),
+    ],
+)
+async def test_input_that_is_not_valid_is_422(http: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> None:
+    answer = await http.post(path, json=body)
+
+    assert (answer.status_code, answer.json()["errors_total"]) == (422, 1)
