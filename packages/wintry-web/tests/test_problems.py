@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import assume, given
@@ -42,7 +42,7 @@ class StoreDown(Exception): ...
 class UpstreamDown(Exception):
     """As a client of another service raises: `headers` are what that service answered."""
 
-    headers = {"content-length": "7", "set-cookie": "session=secret"}
+    headers: ClassVar[dict[str, str]] = {"content-length": "7", "set-cookie": "session=secret"}
 
 
 class Numbers(BaseModel):
