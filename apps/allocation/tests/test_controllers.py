@@ -88,3 +88,14 @@ async def test_input_that_is_not_valid_is_422(http: httpx2.AsyncClient, path: st
     answer = await http.post(path, json=body)
 
     assert (answer.status_code, answer.json()["errors_total"]) == (422, 1)
+
+
+@pytest.mark.contract("APP-014")
+async def test_a_whole_number_may_be_written_with_a_point(http: httpx2.AsyncClient) -> None:
+    headers = {"content-type": "application/json"}
+
+    async def status(quantity: str) -> int:
+        body = f'{{"ref": "b1", "sku": "TABLE", "qty": {quantity}}}'
+        return (await http.post("/add_batch", content=body, headers=headers)).status_code
+
+    assert [await status(each) for each in ("10.0", "1e1", "10.5", "true", '"10"')] == [201, 201, 422, 422, 422]

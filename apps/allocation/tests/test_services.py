@@ -60,9 +60,7 @@ async def test_a_batch_is_added_once(bus: MessageBus, views: Views) -> None:
 
 
 @pytest.mark.contract("APP-011")
-async def test_an_allocation_reaches_the_view_and_other_services(
-    bus: MessageBus, views: Views, publisher: Any
-) -> None:
+async def test_an_allocation_reaches_the_view_and_other_services(bus: MessageBus, views: Views, publisher: Any) -> None:
     await bus.handle(CreateBatch(ref="b1", sku="TABLE", qty=10))
 
     assert await bus.handle(Allocate(orderid="o1", sku="TABLE", qty=3)) == "b1"

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from wintry.bus import Command
 
@@ -21,9 +21,14 @@ def storable(text: str) -> str:
     return text
 
 
+def whole(number: object) -> object:
+    """4.0 is an integer in JSON Schema; "4" and true are none."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(storable)]
-Quantity = Annotated[int, Field(strict=True, gt=0, le=MAX_QUANTITY)]
-NewQuantity = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY)]
+Quantity = Annotated[int, BeforeValidator(whole), Field(strict=True, gt=0, le=MAX_QUANTITY)]
+NewQuantity = Annotated[int, BeforeValidator(whole), Field(strict=True, ge=0, le=MAX_QUANTITY)]
 
 
 class Allocate(Command):
