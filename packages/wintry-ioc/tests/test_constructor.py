@@ -353,6 +353,7 @@ async def test_a_class_whose_metaclass_makes_constructors_keeps_its_own() -> Non
     class Options(Record):
         size: int = 3
 
+    assert Options.__init__ is Record.__init__
     assert vars(Options(size=5)) == {"size": 5}
     container = Container()
     container.register(Options)

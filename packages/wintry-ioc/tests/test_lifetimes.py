@@ -488,7 +488,7 @@ async def test_a_container_is_entered_by_one_at_a_time() -> None:
     while not log:
         await asyncio.sleep(0)
     with pytest.raises(ContainerStateError, match="entered already"):
-        await enter()
+        await asyncio.wait_for(enter(), 5)
     with pytest.raises(ContainerStateError, match="register before"):
         container.register(Client)
     may_go_on.set()

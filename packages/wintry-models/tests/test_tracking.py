@@ -513,6 +513,14 @@ class TestChangeSet:
         thing.main = None
         return diff(before, thing)
 
+    def test_a_list_of_scalars_in_it_stays_as_it_was(self) -> None:
+        node = Node(id=1, name="a")
+        before = snapshot(node)
+        node.tags.append("x")
+        changes = diff(before, node)
+        node.tags.append("y")
+        assert tuple(changes) == (Set(("tags",), ["x"]),)
+
     def test_is_false_when_empty(self) -> None:
         thing = product()
         changes = diff(snapshot(thing), thing)
