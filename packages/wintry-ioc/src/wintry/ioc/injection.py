@@ -72,7 +72,7 @@ def inject(function: F) -> F:
     place = dotted(function)
     if isinstance(function, type):
         report(Fault(place, "is a class, which @inject cannot wrap", hint="mark it with @provider, or its __init__"))
-        return function
+        return cast(F, function)
     parameters = inspect.signature(function).parameters
     marked = [each for each in parameters.values() if each.default is _MARK]
     fault = _fault(function, place, marked)

@@ -147,4 +147,5 @@ def _undescribed() -> CoreSchema:
     from pydantic import TypeAdapter
     from pydantic.json_schema import SkipJsonSchema
 
-    return TypeAdapter(Annotated[Any, SkipJsonSchema()]).core_schema
+    anything: Any = Annotated[Any, SkipJsonSchema()]
+    return TypeAdapter(anything).core_schema
