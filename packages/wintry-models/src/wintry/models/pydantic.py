@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from pydantic_core import CoreSchema, core_schema
 
@@ -147,5 +147,4 @@ def _undescribed() -> CoreSchema:
     from pydantic import TypeAdapter
     from pydantic.json_schema import SkipJsonSchema
 
-    anything: Any = Annotated[Any, SkipJsonSchema()]
-    return TypeAdapter(anything).core_schema
+    return TypeAdapter(SkipJsonSchema[Any]).core_schema
