@@ -48,6 +48,10 @@ class MemoryExecution:
         """Write a row. Raises `AlreadyExists` for a unique value that is taken."""
         self._writable(model, id).put(id, stored)
 
+    def vacate(self, model: type[Model], id: Any) -> None:
+        """Let other rows have the unique values of one that is about to be written."""
+        self._writable(model, id).vacate(id)
+
     def remove(self, model: type[Model], id: Any) -> None:
         """Remove a row."""
         self._writable(model, id).remove(id)

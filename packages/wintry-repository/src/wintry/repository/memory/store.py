@@ -57,7 +57,7 @@ class Table:
             if self._unique.get(name, {}).get(value, id) != id:
                 raise AlreadyExists(self.model, name, value)
         if old is not None:
-            self._release(old.row)
+            self._release(id, old.row)
         for name, value in taken:
             self._unique.setdefault(name, {})[value] = id
         self.rows[id] = stored
@@ -66,11 +66,19 @@ class Table:
         """Remove the row of this id, if there is one."""
         old = self.rows.pop(id, None)
         if old is not None:
-            self._release(old.row)
+            self._release(id, old.row)
 
-    def _release(self, row: Row) -> None:
+    def vacate(self, id: Any) -> None:
+        """Let others have the unique values of a row that is about to be replaced."""
+        old = self.rows.get(id)
+        if old is not None:
+            self._release(id, old.row)
+
+    def _release(self, id: Any, row: Row) -> None:
         for name, value in unique_values(self.model, row):
-            self._unique[name].pop(value, None)
+            index = self._unique[name]
+            if index.get(value) == id:
+                del index[value]
 
 
 class Store:
@@ -117,7 +125,9 @@ def _merged(before: Table | None, now: Table, fork: Table, touched: Mapping[Any,
     for id in touched:
         if now.rows.get(id) is not seen.get(id):
             _refuse(now, id, seen.get(id))
-        if id not in fork.rows:
+        if id in fork.rows:
+            result.vacate(id)
+        else:
             result.remove(id)
     for id in touched:
         if id in fork.rows:

@@ -1,13 +1,14 @@
 """Operations → rows.
 
 An update applies its change set to an object made of the stored row, and stores the result: what is written is what
-the change set says, not what the caller's object has become since.
+the change set says, not what the caller's object has become since. New rows are put where they belong only after all
+old ones have let go of their unique values, so that these may pass between rows in any order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from wintry.models import info
 
@@ -32,30 +33,42 @@ def write(execution: MemoryExecution, operations: Sequence[Operation]) -> None:
             case Delete():
                 pass
     try:
-        for operation in operations:
-            _run(execution, operation)
+        for model, id, stored, new in [_vacated(execution, operation) for operation in operations]:
+            if new and id in execution.view(model).rows:
+                raise AlreadyExists(model, id_name(model), id)
+            if stored is not None:
+                execution.put(model, id, stored)
     except Exception as error:
         execution.fail(error)
         raise
 
 
-def _run(execution: MemoryExecution, operation: Operation) -> None:
+class _Place(NamedTuple):
+    """The row that an operation leaves behind, None for a deletion; `new`: there must be none yet."""
+
+    model: type[Model]
+    id: object
+    stored: Stored | None
+    new: bool = False
+
+
+def _vacated(execution: MemoryExecution, operation: Operation) -> _Place:
     match operation:
         case Insert(object):
             model, id = _key(object)
-            if id in execution.view(model).rows:
-                raise AlreadyExists(model, id_name(model), id)
-            execution.put(model, id, Stored(1, dehydrate(object)))
+            return _Place(model, id, Stored(1, dehydrate(object)), new=True)
         case Update(object, changes, expected):
             model, id = _key(object)
             stored = _guarded(execution, model, id, expected)
             copy = hydrate(type(object), stored.row)
             changes.apply_to(copy)
-            execution.put(model, id, Stored(operation.becomes, dehydrate(copy)))
+            execution.vacate(model, id)
+            return _Place(model, id, Stored(operation.becomes, dehydrate(copy)))
         case Delete(model, id, expected):
             if expected is not None:
                 _guarded(execution, model, id, expected)
             execution.remove(model, id)
+            return _Place(model, id, None)
         case _:
             assert_never(operation)
 

@@ -188,7 +188,12 @@ class SqlExecution:
 
     def _failed(self) -> BaseException | None:
         """Why only a rollback is possible; None while all is well."""
-        if self._failure is None and not self._closed and self._transaction is not None and not self._transaction.is_active:
+        if (
+            self._failure is None
+            and not self._closed
+            and self._transaction is not None
+            and not self._transaction.is_active
+        ):
             self._failure = StoreError("the transaction was ended through SQLAlchemy's own connection or session")
         return self._failure
 
