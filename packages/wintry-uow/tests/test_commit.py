@@ -169,6 +169,21 @@ async def test_deletions_then_updates_then_inserts(probed: Any) -> None:
 
 
 @pytest.mark.contract("UOW-024")
+async def test_unique_values_change_places(world: Any) -> None:
+    await world.stock("TABLE")
+    await world.stock("CHAIR")
+    async with world.uow as uow:
+        table, chair = await uow.products.get("TABLE"), await uow.products.get("CHAIR")
+        before = [batch.reference for batch in table.batches], [batch.reference for batch in chair.batches]
+        assert all(before)
+        table.batches, chair.batches = chair.batches, table.batches
+        await uow.commit()
+
+    table, chair = await world.products.get("TABLE"), await world.products.get("CHAIR")
+    assert ([batch.reference for batch in chair.batches], [batch.reference for batch in table.batches]) == before
+
+
+@pytest.mark.contract("UOW-024")
 async def test_an_id_and_a_unique_value_pass_from_a_deleted_object_to_a_new_one(world: Any) -> None:
     await world.stock("TABLE")
     await world.stock("CHAIR")

@@ -1,6 +1,8 @@
 """What cannot work is told."""
 
 import asyncio
+import contextvars
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -116,14 +118,14 @@ async def test_an_object_of_another_running_unit(opened: Any) -> None:
 
 
 @pytest.mark.contract("UOW-080")
-async def test_a_block_cannot_be_left_in_another_task(world: Any) -> None:
+async def test_a_block_cannot_be_left_in_another_context(world: Any) -> None:
     scope = await world.uow.__aenter__()
 
     async def leave() -> None:
         await world.uow.__aexit__(None, None, None)
 
-    with pytest.raises(UnitError, match="another task"):
-        await asyncio.create_task(leave())
+    with pytest.raises(UnitError, match="another context"):
+        await asyncio.create_task(leave(), context=contextvars.Context())
     await scope.rollback()
     await world.uow.__aexit__(None, None, None)
 
@@ -133,6 +135,31 @@ async def test_blocks_are_left_from_the_inside_out(world: Any) -> None:
     async with world.uow, UnitOfWork(products=world.products):
         with pytest.raises(UnitError, match="before a unit inside of it"):
             await world.uow.__aexit__(None, None, None)
+
+
+@pytest.mark.contract("UOW-005")
+@pytest.mark.parametrize("by", ["aclose", "anext"])
+@pytest.mark.filterwarnings("ignore::wintry.uow.UncommittedChanges")
+async def test_a_generator_that_another_task_ends_gives_its_connection_back(world: Any, by: str) -> None:
+    await world.stock()
+
+    async def dependency() -> AsyncIterator[Any]:
+        async with world.uow as uow:
+            yield uow
+
+    generator = dependency()
+    uow = await anext(generator)
+    (await uow.products.get("TABLE")).name = "dropped"
+    end = generator.aclose() if by == "aclose" else anext(generator, None)
+    await asyncio.create_task(end)  # type: ignore[arg-type]  # both are coroutines in all but name
+
+    with pytest.raises(UnitClosed):
+        await uow.commit()
+    assert (await world.products.get("TABLE")).name != "dropped"
+    async with asyncio.timeout(5), world.uow as uow:
+        (await uow.products.get("TABLE")).name = "saved"
+        await uow.commit()
+    assert (await world.products.get("TABLE")).name == "saved"
 
 
 @pytest.mark.contract("UOW-080")

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from wintry.repository import Repository
-from wintry.repository.backend import Backend
+from wintry.repository.backend import Backend, current
 
 from .errors import NotEntered, UnitError
 from .retry import attempts
@@ -187,9 +187,11 @@ async def open_scope(uow: W, options: Options) -> W:
 
 def leaving(uow: UnitOfWork) -> Unit | Joined:
     """The part to end as the innermost block of `uow` is left."""
-    unit = current_unit()
-    if unit is None or not unit.parts or unit.parts[-1][0] is not (uow._template or uow):
+    # Not `current_unit()`: an async generator may be closed by another task than the one that advanced it, and a unit
+    # that its block is left in must end there, or it would keep its connection for ever.
+    unit = current.get()
+    if not isinstance(unit, Unit) or not unit.parts or unit.parts[-1][0] is not (uow._template or uow):
         raise UnitError(
-            f"{type(uow).__name__} is left in another task than it was entered in, or before a unit inside of it"
+            f"{type(uow).__name__} is left in another context than it was entered in, or before a unit inside of it"
         )
     return unit.parts.pop()[1]

@@ -175,9 +175,7 @@ class Unit:
     def changes(self) -> tuple[Operation, ...]:
         """What a commit would make durable: what is stored in this transaction already, and what it would store."""
         self.check()
-        return tuple(
-            operation for session in self._sessions.values() for operation in (*session.operations, *session.pending())
-        )
+        return self._operations()
 
     async def refresh(self, object: Model) -> None:
         """Load the row of a tracked object into it; edits that are not stored are lost. Raises `NotFound`."""
@@ -255,7 +253,7 @@ class Unit:
         """The session on `backend`, of this unit or of one around it; None for another task."""
         if running_task() is not self._owner:
             return None
-        if self.joins((backend,)):
+        if self._open and self.joins((backend,)):
             return self.session(backend)
         return None if self.outer is None else self.outer.session_for(backend)
 
@@ -274,6 +272,11 @@ class Unit:
     def owned_by(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether `task` entered this unit."""
         return task is not None and task is self._owner
+
+    @property
+    def running(self) -> bool:
+        """Whether its block is open. One that was left in another task's context may still stand in this one."""
+        return self._open
 
     @property
     def healthy(self) -> bool:
@@ -342,9 +345,14 @@ class Unit:
         if interrupted is not None:
             raise interrupted
 
+    def _operations(self) -> tuple[Operation, ...]:
+        return tuple(
+            operation for session in self._sessions.values() for operation in (*session.operations, *session.pending())
+        )
+
     def _left_over(self) -> list[str]:
         try:
-            return [described(operation) for operation in self.changes()]
+            return [described(operation) for operation in self._operations()]
         except OwnershipError as error:
             return [str(error)]
 
@@ -405,7 +413,9 @@ async def take_part(backends: Sequence[Backend], options: Options) -> Unit | Joi
 def current_unit() -> Unit | None:
     """The unit of the task that asks; None outside of one, and in tasks that were started inside it."""
     unit = current.get()
-    return unit if isinstance(unit, Unit) and unit.owned_by(asyncio.current_task()) else None
+    if not isinstance(unit, Unit) or not unit.owned_by(asyncio.current_task()):
+        return None
+    return unit if unit.running else unit.outer
 
 
 def running_task() -> asyncio.Task[Any]:
