@@ -80,6 +80,8 @@ async def test_what_the_bus_says_is_the_answer(answer: object, status: int, mess
         ("/allocate", {"orderid": "o\0", "sku": "TABLE", "qty": 1}),
         ("/add_batch", {"ref": "b1", "sku": "TABLE", "qty": -1}),
         ("/add_batch", {"ref": "b1", "sku": "TABLE", "qty": 1, "eta": "soon"}),
+        ("/add_batch", {"ref": "b1", "sku": "TABLE", "qty": 1, "eta": 0}),
+        ("/add_batch", {"ref": "b1", "sku": "TABLE", "qty": 1, "eta": "0"}),
         ("/change_batch_quantity", {"ref": "b1", "qty": -1}),
         ("/change_batch_quantity", {"ref": "b1"}),
     ],
@@ -99,3 +101,13 @@ async def test_a_whole_number_may_be_written_with_a_point(http: httpx2.AsyncClie
         return (await http.post("/add_batch", content=body, headers=headers)).status_code
 
     assert [await status(each) for each in ("10.0", "1e1", "10.5", "true", '"10"')] == [201, 201, 422, 422, 422]
+
+
+@pytest.mark.contract("APP-014")
+async def test_the_limits_of_a_quantity_are_documented(http: httpx2.AsyncClient) -> None:
+    schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
+
+    for name, least in {"Allocate": 1, "CreateBatch": 1, "ChangeBatchQuantity": 0}.items():
+        quantity = schemas[name]["properties"]["qty"]
+        found = quantity.get("minimum", quantity.get("exclusiveMinimum", -1) + 1)
+        assert (quantity["type"], found, quantity["maximum"]) == ("integer", least, 2**31 - 1)

@@ -1,24 +1,14 @@
 """What the service can be asked to do, over HTTP and over the broker, and the limits of what it accepts."""
 
+import re
 from datetime import date
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from wintry.bus import Command
 
 MAX_QUANTITY = 2**31 - 1
-
-
-def storable(text: str) -> str:
-    """Refuse what no store keeps: NUL and lone surrogates."""
-    if "\0" in text:
-        raise ValueError("must not contain NUL")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be valid Unicode text") from None
-    return text
 
 
 def whole(number: object) -> object:
@@ -26,9 +16,17 @@ def whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(storable)]
-Quantity = Annotated[int, BeforeValidator(whole), Field(strict=True, gt=0, le=MAX_QUANTITY)]
-NewQuantity = Annotated[int, BeforeValidator(whole), Field(strict=True, ge=0, le=MAX_QUANTITY)]
+def iso(day: object) -> object:
+    """A date is its ISO text; numbers are none, also not as seconds of the epoch."""
+    if isinstance(day, date) or (isinstance(day, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", day, re.ASCII)):
+        return day
+    raise ValueError("must be a date as 2030-01-31")
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Day = Annotated[date, BeforeValidator(iso)]
+Quantity = Annotated[int, Field(strict=True, gt=0, le=MAX_QUANTITY), BeforeValidator(whole)]
+NewQuantity = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY), BeforeValidator(whole)]
 
 
 class Allocate(Command):
@@ -41,7 +39,7 @@ class CreateBatch(Command):
     ref: Text
     sku: Text
     qty: Quantity
-    eta: date | None = None
+    eta: Day | None = None
 
 
 class ChangeBatchQuantity(Command):
