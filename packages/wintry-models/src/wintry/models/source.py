@@ -47,16 +47,13 @@ class Source:
     def bind(self, value: object, hint: str) -> str:
         """The name by which the code reaches `value`: one name an object."""
         name = self._bound.get(id(value))
-        if name is None and hint not in self._taken and getattr(builtins, hint, None) is value:
-            name = self._bound[id(value)] = hint
-            self._taken.add(hint)
         if name is None:
             name = self._bound[id(value)] = self.fresh(hint)
             self._namespace[name] = value
         return name
 
     def fresh(self, hint: str) -> str:
-        """A name like `hint` that nothing in this source has."""
+        """A name like `hint` that nothing in this source has, and no built-in."""
         stem = re.sub(r"\W+", "_", hint)
         name, number = (f"{stem}_" if keyword.iskeyword(stem) else stem), 2
         while name in self._taken:
