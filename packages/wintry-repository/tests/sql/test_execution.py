@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from wintry.repository.errors import (
     Unsupported,
 )
 from wintry.repository.sql import SqlBackend, open_backend, table
+from wintry.repository.sql.dialects.sqlite import on_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -224,6 +226,30 @@ async def test_a_second_cancellation_does_not_stop_the_rollback(
         await closing
     await write_free(backend)
     assert not locked(file)
+
+
+@pytest.mark.contract("REPO-124")
+async def test_a_begin_that_is_cancelled_before_it_runs_is_rolled_back(backend: SqlBackend) -> None:
+    first = backend.execution()
+    await first.begin()
+    driver, gate = first.driver, threading.Event()
+    await first.rollback()
+    blocker = asyncio.create_task(on_thread(driver, lambda connection: gate.wait(5)))
+    await asyncio.sleep(0)
+    second = backend.execution()
+    beginning = asyncio.create_task(second.begin())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    beginning.cancel()
+    closing = asyncio.create_task(second.close())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    gate.set()
+    await blocker
+    await closing
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    await write_free(backend)
 
 
 @pytest.mark.contract("REPO-125")
