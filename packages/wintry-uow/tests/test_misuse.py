@@ -151,7 +151,7 @@ async def test_a_generator_that_another_task_ends_gives_its_connection_back(worl
     uow = await anext(generator)
     (await uow.products.get("TABLE")).name = "dropped"
     end = generator.aclose() if by == "aclose" else anext(generator, None)
-    await asyncio.create_task(end)  # type: ignore[arg-type]  # both are coroutines in all but name
+    await asyncio.create_task(end)
 
     with pytest.raises(UnitClosed):
         await uow.commit()
