@@ -103,7 +103,8 @@ def test_throughput_counts_the_pieces_of_work_in_an_operation(harness: Any) -> N
 
 
 def test_a_goal_that_is_missed_is_told_in_the_table_and_in_the_file(harness: Any, report: Any, tmp_path: Path) -> None:
-    case = harness.Case(name="spin", goals=[harness.Goal("limit", at_most=1.5), harness.Goal("slow", at_most=0.9)])
+    goals = [harness.Goal("limit", at_most=1.5), harness.Goal("slow", at_most=0.9)]
+    case = harness.Case(name="spin", goals=goals, note="it spins twice")
     case.left_out("absent", "has no such thing")
     rounds = {"ours": [20.0, 22.0, 21.0], "limit": [10.0, 11.0, 10.5], "slow": [40.0, 44.0, 42.0]}
     measurement = harness.Measurement(case, rounds)
@@ -113,6 +114,7 @@ def test_a_goal_that_is_missed_is_told_in_the_table_and_in_the_file(harness: Any
 
     assert [line.split()[-1] for line in lines[1:4]] == ["µs", "MISSED", "OK"]
     assert lines[4].endswith("left out: has no such thing")
+    assert lines[5] == "spin: it spins twice"
     assert json.loads((tmp_path / "uow.json").read_text("utf-8")) == [
         {
             "area": "uow",
@@ -124,6 +126,7 @@ def test_a_goal_that_is_missed_is_told_in_the_table_and_in_the_file(harness: Any
             "peers": {"slow": 42.0},
             "goal": "≤ 1.5 × limit, ≤ 0.9 × slow",
             "status": "MISSED",
+            "note": "it spins twice",
         }
     ]
 

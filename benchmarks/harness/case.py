@@ -52,6 +52,7 @@ class Case:
             that all contenders' data grow alike.
         rounds: how often each contender's turn comes.
         compare: turns an operation's result into what must be equal among all contenders; runs outside of the timing.
+        note: what limits us where a goal is out of reach: what was measured, and what it would take.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Case:
     loops: int | None = None
     rounds: int = 15
     compare: Callable[[Any], object] = lambda result: result
+    note: str = ""
     contenders: dict[str, Contender] = field(default_factory=dict, init=False)
     absent: dict[str, str] = field(default_factory=dict, init=False)
 

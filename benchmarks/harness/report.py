@@ -28,7 +28,8 @@ def table(measurements: Sequence[Measurement], *, judged: bool) -> str:
     for row in rows:
         cells = [t.rjust(w) if i in numbers else t.ljust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    notes = [f"{m.case.name}: {m.case.note}" for m in measurements if judged and m.case.note and m.missed()]
+    return "\n".join([*lines, *notes])
 
 
 def _rows(measurement: Measurement, judged: bool) -> list[Row]:
@@ -61,6 +62,7 @@ def results(area: str, measurements: Sequence[Measurement]) -> list[dict[str, An
             "peers": {name: round(m.value(name), 3) for name in m.rounds if name not in {OURS, LIMIT}},
             "goal": ", ".join(map(str, m.case.goals)),
             "status": "MISSED" if m.missed() else "OK",
+            "note": m.case.note if m.missed() else "",
         }
         for m in measurements
     ]
