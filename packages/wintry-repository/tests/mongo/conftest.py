@@ -50,7 +50,7 @@ def _start(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], int]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: _libc.prctl(_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0),
+        preexec_fn=lambda: _libc.prctl(_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0),  # noqa: PLW1509 - there is one thread
     )
     return process, port
 

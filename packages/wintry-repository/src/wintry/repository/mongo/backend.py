@@ -58,7 +58,9 @@ class MongoBackend:
             if other.name == documents.name:
                 place = f"{model.__module__}.{model.__qualname__}"
                 raise DefinitionError(
-                    place, f"it needs the collection {other.name!r}, which {other.info.place} has", "rename one of the two"
+                    place,
+                    f"it needs the collection {other.name!r}, which {other.info.place} has",
+                    "rename one of the two",
                 )
         self._indexes[model] = schema.indexes(documents)
         self._documents[model] = documents

@@ -35,7 +35,9 @@ class Documents:
         self.model = model
         self.info = info(model)
         if not self.info.is_entity:
-            raise DefinitionError(self.info.place, "it has no identity and cannot be found again", "give it an id field")
+            raise DefinitionError(
+                self.info.place, "it has no identity and cannot be found again", "give it an id field"
+            )
         for field in self.info.fields:
             if field.name == VERSION or (field.name == ID and self.info.identity != (field,)):
                 raise DefinitionError(

@@ -60,7 +60,9 @@ def indexes(documents: Documents) -> tuple[Index, ...]:
     return tuple(_index(documents, path) for path in _indexed(documents.info, (), ()))
 
 
-def _indexed(about: ModelInfo, path: tuple[FieldInfo, ...], above: tuple[ModelInfo, ...]) -> Iterator[tuple[FieldInfo, ...]]:
+def _indexed(
+    about: ModelInfo, path: tuple[FieldInfo, ...], above: tuple[ModelInfo, ...]
+) -> Iterator[tuple[FieldInfo, ...]]:
     for field in about.fields:
         here = (*path, field)
         if field.model is not None:

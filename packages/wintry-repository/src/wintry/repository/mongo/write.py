@@ -165,7 +165,7 @@ class Flush:
             update, changes = batch.updates[place]
             id = info(type(update.object)).id_of(update.object)
             key = batch.documents.id(id)
-            empty = {name: [] if by_name[name].is_array else None for name in tops}
+            empty: dict[str, Any] = {name: [] if by_name[name].is_array else None for name in tops}
             found.append((UpdateOne(_guarded(key, update.expected), {"$set": empty}), id))
             whole = {name: encoded(by_name[name], getattr(update.object, name)) for name in tops}
             batch.updates[place] = (update, _replaced(changes, whole))
