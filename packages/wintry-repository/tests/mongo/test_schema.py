@@ -52,8 +52,12 @@ async def test_collections_and_indexes_are_made_once(open_on: Open) -> None:
 
 
 @pytest.mark.contract("REPO-211")
-@pytest.mark.parametrize(("call", "value"), [(0, "b"), (1, "c")])
-async def test_an_equality_on_a_unique_field_uses_its_index(mongodb_url: str, call: int, value: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "value", "index"), [(0, "b", "ux_products_batches_reference"), (1, "c", "ux_products_code")]
+)
+async def test_an_equality_on_a_unique_field_uses_its_index(
+    mongodb_url: str, call: int, value: str, index: str
+) -> None:
     async with Backends(default=mongodb_url) as backends:
         products = Products(backends)
         await products.create(entity=Product(sku="T", code="c", batches=[Batch(reference="b")]))
@@ -76,7 +80,8 @@ async def test_an_equality_on_a_unique_field_uses_its_index(mongodb_url: str, ca
 
         plan = await original("products").find(commands[0]).explain()
 
-    assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"])
+    considered = [plan["queryPlanner"]["winningPlan"], *plan["queryPlanner"]["rejectedPlans"]]
+    assert f"'indexName': '{index}'" in str(considered)
 
 
 @pytest.mark.contract("REPO-210")
