@@ -251,4 +251,5 @@ async def test_a_server_that_is_not_there_is_unreachable(client: str) -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(Unreachable):
         await backend.check()
+    del caught, backend
     gc.collect()  # the driver's socket goes here, and not in a later test
