@@ -128,6 +128,7 @@ def make_server(app: App) -> uvicorn.Server:
             """Listen no more, then wait for what clients are sending on open connections; each answer closes one."""
             for listener in (*self.servers, *(sockets or ())):
                 listener.close()
+            app.phase = "closing"  # not before: a client that is told to close comes back with a new connection
             await quiet(self)
             await super().shutdown(sockets)
 
