@@ -52,7 +52,6 @@ class Call:
     attempt = 1
     commits = 0
     open = False
-    entry = False  # a listener's: commands that it handles begin a chain of deliveries of their own
     settled = False  # its row is closed, or another will deliver it
     waiting = False  # in its lane, for a worker to run it
     lane: str | None = None
@@ -88,6 +87,11 @@ class Call:
         if self._id is None:
             self._id = random_id() if self.parent is None else child_id(self.parent, self.number)
         return self._id
+
+    @property
+    def entry(self) -> bool:
+        """Whether it is a listener's: the commands that it handles begin a chain of deliveries of their own."""
+        return self.route.entry
 
     @property
     def correlation_id(self) -> str:

@@ -70,7 +70,7 @@ async def _attempt(runtime: Runtime, call: Call) -> None:
 
 
 async def _run(runtime: Runtime, call: Call, queue: object) -> None:
-    if runtime.open_unit is None or call.route.handler is None:
+    if runtime.open_unit is None or not call.route.unit:
         await call.route.run(queue, call)
         return
     async with runtime.open_unit(call):

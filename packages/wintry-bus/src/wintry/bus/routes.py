@@ -29,6 +29,9 @@ class Route:
     """What running one handler takes."""
 
     background = False
+    entry = False  # what it delivers came from outside
+    version: int | None = None  # the newest version of the bodies that it reads; None: it reads every one
+    unit = True  # whether a unit of work surrounds it
     hold = False
     instance: object = None  # what its handler runs on where there is no container
     laned = False  # whether its messages may have a lane
@@ -95,6 +98,7 @@ class HandlerRoute(Route):
         self.handler = handler
         self.message = handler.message
         self.entry_retry = handler.entry_retry
+        self.version = handler.message.__contract__.version
         self.background = handler.mark.background
         self.hold = handler.mark.on_exhausted == "hold"
         self.key = handler.message.__contract__.key

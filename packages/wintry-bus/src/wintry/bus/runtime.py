@@ -173,6 +173,16 @@ class Runtime:
                 route.instance = queue
         return routes
 
+    def listen(self, route: Route) -> None:
+        """Deliver what is redriven to a listener.
+
+        Raises:
+            DefinitionError: a handler or another listener has this id already.
+        """
+        if route.target in self._targets:
+            raise DefinitionError([Fault(route.target, "a handler or another listener has this id", "rename one")])
+        self._targets[route.target] = route
+
     def route(self, target: str) -> Route:
         """The route to a handler's id or `transport:channel`.
 
@@ -200,11 +210,7 @@ class Runtime:
     @property
     def known(self) -> Known:
         """What this process can deliver."""
-        handlers = {
-            route.target: route.handler.message.__contract__.version
-            for route in self._targets.values()
-            if route.handler is not None
-        }
+        handlers = {route.target: route.version for route in self._targets.values() if route.version is not None}
         return Known(handlers, frozenset(self.transports))
 
     def deadlines(self, seconds: float) -> Deadlines:
