@@ -58,12 +58,17 @@ class Route:
         call.open = True
         try:
             if self.chain is None:
-                return await self.invoke(queue, call.message)
-            return await self.chain(queue, call.envelope)
+                result = await self.invoke(queue, call.message)
+            else:
+                result = await self.chain(queue, call.envelope)
         except BaseException as error:
             if call.expired and call.task is not None and call.task.uncancel() == 0:
                 raise HandlerTimeout(f"{self.target} ran longer than {self.timeout:g} s") from error
             raise
+        else:
+            if call.expired and call.task is not None:
+                call.task.uncancel()  # the handler swallowed it: whoever runs next in this task is not cancelled
+            return result
         finally:
             call.open = False
             if call.task is not None:

@@ -49,7 +49,7 @@ class Observer(Protocol):
     def on_registered(self, message: Message) -> None: ...
     def on_published(self, channel: str, body: bytes) -> None: ...
     def on_handled(self, message: Message, handler: str) -> None: ...
-    def on_parked(self, message: object, handler: str, error: Exception) -> None: ...
+    def on_parked(self, message: object, handler: str, error: BaseException) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class Runtime:
                 else:
                     observer.on_published(message.channel, message.body)
 
-    def tell_parked(self, call: Call, error: Exception) -> None:
+    def tell_parked(self, call: Call, error: BaseException) -> None:
         for observer in self.observers:
             observer.on_parked(call.message, call.route.target, error)
 

@@ -403,7 +403,7 @@ def _row(values: tuple[Any, ...]) -> Row:
         correlation_id=correlation,
         parent_id=parent,
         lane=lane,
-        headers=json.loads(headers),
+        headers=_headers(headers),
         due=_moment(due),
         seq=seq,
         status=Status(status),
@@ -414,6 +414,15 @@ def _row(values: tuple[Any, ...]) -> Row:
         created_at=_moment(created),
         done_at=None if done is None else _moment(done),
     )
+
+
+def _headers(text: str) -> dict[str, str]:
+    """What travels beside a body; nothing, where somebody has spoilt it: the claims of all others must go on."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:

@@ -174,10 +174,10 @@ class Around(UnitHook):
     async def _store_here(self, journal: SqlJournal, unit: Unit) -> None:
         call, units = self._call, self._units
         execution = writing(unit, journal.backend)
-        if unit is self._ambient and call.row is not None:
-            if not await journal.complete([call.row.seq], owner=units.owner, execution=execution):
-                raise LeaseLost(f"row {call.row.seq} belongs to another process")
-        if call.row is None or call.entry or unit is not self._ambient:
+        row = call.row if unit is self._ambient else None
+        if row is not None and not await journal.complete([row.seq], owner=units.owner, execution=execution):
+            raise LeaseLost(f"row {row.seq} belongs to another process")
+        if row is None or call.entry:
             await self._record(journal, journal.backend, execution)
         self._stored = []
         if self._rows:

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..call import Call, running
+from ..call import Call, is_cancelled, running
 from ..delivery import flush
+from ..dispatch import end
 from ..errors import AlreadyHandled, CapabilityError, Discard, Park, Undecodable
 from ..failpoints import reach
 from ..handlers import TIMEOUT
@@ -121,10 +122,7 @@ class Runner:
         self._draining = True
         if self._running:
             await asyncio.wait([*self._running], timeout=deadline)
-        unfinished = [*self._running]
-        for task in (*unfinished, *self._readers):
-            task.cancel()
-        await asyncio.gather(*unfinished, *self._readers, return_exceptions=True)
+        await end([*self._running, *self._readers])
         self._readers = []
 
     async def _read(self, listener: Listener) -> None:
@@ -195,7 +193,7 @@ class Runner:
             try:
                 await journal.bury([row])
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever keeps it from being stored, it is tried again
                 failures += 1
                 pause = _PAUSES.again(error, failures, 0.0) or _PAUSES.cap
                 logger.warning("%s: storing dead letter %s failed with %r", listener.id, row.id, error)
@@ -213,7 +211,9 @@ class Runner:
             except (Discard, AlreadyHandled) as error:
                 logger.info("%s: message %s needs nothing: %s", listener.id, call.id, error)
                 return None
-            except Exception as error:
+            except (Exception, CancelledError) as error:
+                if isinstance(error, CancelledError) and is_cancelled():
+                    raise
                 call.rollback()
                 delay = listener.retry.again(error, call.attempt, time.time() - began)
                 if delay is None:
