@@ -140,11 +140,15 @@ class Orders(Repository[Order, str], entity=Order): ...
 class Notes(Repository[Note, str], entity=Note): ...
 
 
+class Sales(UnitOfWork):
+    orders: Orders
+
+
 class Shop(MessageQueue):
     def __init__(self, durable: Durable, backends: Backends) -> None:
         super().__init__(runtime=durable.runtime)
         self.notes = Notes(backends)
-        self.uow = UnitOfWork(orders=Orders(backends))
+        self.uow = Sales(orders=Orders(backends))
 
     @command_handler
     async def place(self, command: Place) -> str:
