@@ -68,7 +68,7 @@ class Place:
 
 
 @pytest.fixture(params=["near", "far", "memory"])
-async def place(request: pytest.FixtureRequest, house, shop_class, models) -> AsyncIterator[Place]:  # type: ignore[no-untyped-def]
+async def place(request: pytest.FixtureRequest, house, shop_class, models) -> AsyncIterator[Place]:
     house.durable.runtime.transports["memory"] = Memory()
     shop = shop_class(house)
     await house.start(shop)
@@ -237,7 +237,7 @@ def test_the_ids_of_listeners_stand_for_one_and_have_no_colon() -> None:
 
 
 @pytest.mark.contract("BUS-366")
-async def test_a_row_with_broken_headers_stops_nobody(house, shop_class, models) -> None:  # type: ignore[no-untyped-def]
+async def test_a_row_with_broken_headers_stops_nobody(house, shop_class, models) -> None:
     shop = shop_class(house)
     heard: list[str] = []
 
