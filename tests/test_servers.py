@@ -113,7 +113,7 @@ class Runs:
         status = self.folder / f"status-{uuid.uuid4().hex}"
         run = self.begin(ASKS_FOR_ALL, *options, prefix=prefix, STATUS=str(status), GOES_ON="1")
         eventually(lambda: status.exists() or run.poll() is not None)
-        assert run.poll() is None, run.communicate()[0]
+        assert run.poll() is None, run.stdout and run.stdout.read()
         folder = Path(json.loads(status.read_text())["address"]).parent
         assert len(within(folder)) >= 5  # the supervisor, PostgreSQL, MongoDB and two Valkeys
         return run, folder
@@ -122,7 +122,8 @@ class Runs:
         for run in self.begun:
             with suppress(ProcessLookupError):  # the group outlives its leader: workers wait for a while
                 os.killpg(run.pid, signal.SIGKILL)
-            run.communicate()
+            with run:
+                pass  # waits, and closes the pipe
 
 
 @pytest.fixture
@@ -271,6 +272,7 @@ async def test_a_killed_postgres_frees_what_its_backends_hold(postgres_server: A
     await transaction.start()
     await connection.execute("LOCK TABLE t")
     postgres_server.kill()
+    assert within(postgres_server.log.parent) == []
     postgres_server.start()
     connection.terminate()
     again = await asyncpg.connect(postgres_server.url)
@@ -288,6 +290,17 @@ async def test_a_paused_server_does_not_answer(name: str, request: pytest.Fixtur
     assert not done
     server.resume()
     assert await reading == 1
+
+
+async def test_a_paused_postgres_leaves_open_connections_without_an_answer(postgres_server: Any) -> None:
+    connection = await asyncpg.connect(postgres_server.url)
+    postgres_server.pause()
+    asking = asyncio.create_task(connection.fetchval("SELECT 1"))
+    done, _ = await asyncio.wait([asking], timeout=0.2)
+    assert not done
+    postgres_server.resume()
+    assert await asking == 1
+    await connection.close()
 
 
 async def test_a_paused_server_can_be_ended(postgres_server: Any) -> None:
@@ -381,7 +394,7 @@ def test_no_server_outlives_a_killed_supervisor(runs: Runs) -> None:
     assert run.poll() is None
 
 
-def test_as_a_plain_user(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_as_a_plain_user(runs: Runs) -> None:
     """As root it becomes one that may read root's files: the environment is often among them."""
     if os.geteuid() != 0:
         pytest.skip("the whole run is that of a plain user")

@@ -52,8 +52,8 @@ class Postgres(Daemon):
         if os.geteuid() == 0:
             self.user = nobody()
             os.chown(self.folder, self.user, self.user)
-            if not open_to_all(self.program.parent):
-                self.program = linked(self.program, self.folder / "program")
+        if not (os.access(self.program, os.X_OK) if self.user is None else open_to_all(self.program.parent)):
+            self.program = linked(self.program, self.folder / "program")
         options = ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions"]
         initdb = self.program.with_name("initdb")
         await self.run([initdb, "--pgdata", self.data, "--username", "postgres", *options])
