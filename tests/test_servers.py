@@ -305,6 +305,10 @@ async def test_a_paused_postgres_leaves_open_connections_without_an_answer(postg
 
 async def test_a_paused_server_can_be_ended(postgres_server: Any) -> None:
     postgres_server.pause()
+    postgres_server.kill()
+    assert within(postgres_server.log.parent) == []
+    postgres_server.start()
+    postgres_server.pause()
     postgres_server.restart()
     await write(postgres_server.url)
 
