@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..runtime import Runtime
 
 logger = logging.getLogger("wintry.bus")
+BODY_VERSION = 1  # of what is kept of a message: its body as it came
 _PAUSES = Retry(attempts=None, base=0.1, cap=10.0, on=Exception)
 
 
@@ -68,7 +69,7 @@ class ListenerRoute(Route):
     """The route to a listener."""
 
     entry = True
-    version = 1
+    version = BODY_VERSION
 
     def __init__(self, runtime: Runtime, listener: Listener) -> None:
         async def invoke(_: object, message: object) -> object:
@@ -277,7 +278,7 @@ def _dead_row(listener: Listener, delivery: Delivery, attempts: int, reason: str
         id=sent.id,
         target=listener.id,
         type=sent.type,
-        version=ListenerRoute.version,
+        version=BODY_VERSION,
         body=sent.body,
         correlation_id=sent.headers.get("correlationid") or sent.id,
         parent_id=sent.headers.get("causationid"),
