@@ -27,7 +27,7 @@ from redis.exceptions import ResponseError
 from wintry.bus.transports import Caps, TransportMessage
 
 from .redis_bridge import Bridge
-from .redis_client import LOST, connect, reached, wait_before
+from .redis_client import LOST, REPLY, connect, reached, wait_before
 from .redis_wire import DEAD, decoded, encoded, stream_of
 
 logger = logging.getLogger("wintry.web")
@@ -102,7 +102,7 @@ class RedisStreams:
         """Messages of a channel; see `Transport.receive`. A broker that is away is waited for."""
         self._listeners += 1
         hands = Hands(self, channel, group, f"{self.owner}:{self._listeners}", prefetch)
-        reader = connect(self.url, blocks=BLOCK)
+        reader = connect(self.url, again=False)
         self._channels.add(channel)
         self._hands.add(hands)
         if self._bridge is not None:
@@ -113,7 +113,8 @@ class RedisStreams:
             while True:
                 await hands.free()
                 try:
-                    taken = await follow.read()
+                    async with asyncio.timeout(BLOCK + REPLY):
+                        taken = await follow.read()
                 except LOST as error:
                     failures += 1
                     await wait_before(failures, f"listening to {channel!r}", error)
@@ -187,9 +188,11 @@ class RedisStreams:
             try:
                 for hands in [*self._hands]:
                     hands.look = True
-                    await hands.renew()
+                    async with reached():
+                        await hands.renew()
                 for channel in [*self._channels]:
-                    await self._tidy(channel)
+                    async with reached():
+                        await self._tidy(channel)
             except LOST as error:
                 logger.warning("redis: renewing failed with %r; it is tried again", error)
             except Exception:
@@ -258,9 +261,8 @@ class Hands:
         async with reached(), self.client.pipeline(transaction=True) as pipe:
             for id, count in counts.items():
                 counted = () if count is None else ("RETRYCOUNT", count)
-                pipe.execute_command(
-                    "XCLAIM", self.stream, self.group, RELEASED, 0, id, "TIME", 1, *counted, "JUSTID"
-                )  # fmt: skip
+                words = (RELEASED, 0, id, "TIME", 1, *counted, "JUSTID")
+                pipe.execute_command("XCLAIM", self.stream, self.group, *words, parse_justid=True)
             await pipe.execute()
         self.transport.lost(self.channel, self.group)
 
@@ -268,12 +270,13 @@ class Hands:
         """Begin the lease of what is held anew, unless it has come into other hands."""
         if self.group is None or not self.held:
             return
-        pending = await self.client.execute_command(
-            "XPENDING", self.stream, self.group, "-", "+", 2 * self._limit, self.consumer
+        pending = await self.client.xpending_range(
+            self.stream, self.group, "-", "+", 2 * self._limit, consumername=self.consumer
         )
         mine = [entry["message_id"] for entry in pending if entry["message_id"] in self.held]
         if mine:
-            await self.client.execute_command("XCLAIM", self.stream, self.group, self.consumer, 0, *mine, "JUSTID")
+            words = (self.consumer, 0, *mine, "JUSTID")
+            await self.client.execute_command("XCLAIM", self.stream, self.group, *words, parse_justid=True)
 
     def lose_all(self) -> None:
         """The listener is gone."""
@@ -398,9 +401,10 @@ class Competing:
         """What others gave back, or have not renewed."""
         hands = self._hands
         hands.look, wanted = False, hands.room
+        idle = round(hands.transport.lease * 1000)
         reply = await self._reader.execute_command(
-            "XAUTOCLAIM", hands.stream, hands.group, hands.consumer, round(hands.transport.lease * 1000), "0", "COUNT", wanted
-        )  # fmt: skip
+            "XAUTOCLAIM", hands.stream, hands.group, hands.consumer, idle, "0", "COUNT", wanted
+        )
         entries = [(id, fields) for id, fields in reply[1] if id is not None and id not in hands.held]
         hands.look = hands.look or len(entries) == wanted or reply[0] != b"0-0"
         return await self._given(entries)
@@ -424,7 +428,7 @@ class Competing:
             if not fields:
                 await self._reader.execute_command("XACK", hands.stream, hands.group, id)
                 continue
-            pending = await self._reader.execute_command("XPENDING", hands.stream, hands.group, id, id, 1)
+            pending = await self._reader.xpending_range(hands.stream, hands.group, id, id, 1)
             taken.append(hands.take(id, fields, pending[0]["times_delivered"] if pending else 1))
         return taken
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from .redis_client import LOST, PATIENCE, connect, published, wait_before
+from .redis_client import LOST, connect, published, reached, wait_before
 from .redis_wire import LOCK, stream_of
 
 logger = logging.getLogger("wintry.web")
@@ -81,14 +81,15 @@ class Bridge:
         """Stand for election for ever."""
         failures = 0
         while True:
-            client, hearing = connect(self._url), connect(self._url, blocks=PATIENCE)
+            client, hearing = connect(self._url), connect(self._url, again=False)
             listening: asyncio.Task[None] | None = None
             try:
                 async with hearing.pubsub(ignore_subscribe_messages=True) as heard:
                     await heard.subscribe(self._owner)  # so that there is always something to listen to
                     listening = asyncio.get_running_loop().create_task(self._hear(heard, client))
                     while not listening.done():
-                        await self._elect(client, heard)
+                        async with reached():
+                            await self._elect(client, heard)
                         failures = 0
                         await self._pause(listening)
                     await listening
@@ -134,7 +135,8 @@ class Bridge:
     async def _hear(self, heard: PubSub, client: Redis) -> None:
         """Add to the streams what comes, in its order."""
         async for channel, body in published(heard):
-            await self._add(client, channel, body)
+            async with reached():
+                await self._add(client, channel, body)
 
     async def _add(self, client: Redis, channel: str, body: bytes) -> None:
         stream = stream_of(channel)
@@ -145,8 +147,9 @@ class Bridge:
     async def _resign(self, client: Redis) -> None:
         """Give back what is held; if the broker is away, the tenure ends by itself."""
         try:
-            for channel in [*self._holding]:
-                await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+            async with reached():
+                for channel in [*self._holding]:
+                    await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
         except LOST as error:
             logger.debug("redis: the election could not be given up: %r", error)
         self._holding.clear()

@@ -1,7 +1,7 @@
 """Clients of Redis with the time limits that fit what they do, and how long to wait for a broker that is away.
 
-The client of redis-py gives up a reply after five seconds by itself, in the middle of a blocking read. One that blocks
-gets a limit of its own, longer than its block, so that a connection that died in silence is noticed all the same.
+The limit of redis-py for a reply, five seconds unless told otherwise, ends a longer blocking read; and on Python 3.11
+the way in which it limits what it sends can swallow a cancellation. So it is switched off, and each exchange has a limit of ours.
 Replies are taken in the form of the second protocol, which is the same from all servers and versions of the client.
 """
 
@@ -35,17 +35,17 @@ LONGEST_WAIT: Final = 5.0
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
 
 
-def connect(url: str, *, blocks: float = 0.0) -> Redis:
-    """A client whose replies may take `blocks` seconds longer than usual. It connects when it is first used."""
+def connect(url: str, *, again: bool = True) -> Redis:
+    """A client that connects when it is used; with `again` a command is repeated once on a connection that was lost."""
     client: Redis = Redis.from_url(
         url,
         protocol=2,
         decode_responses=False,
         socket_connect_timeout=REPLY,
-        socket_timeout=REPLY + blocks,
+        socket_timeout=None,
         health_check_interval=PATIENCE,
         socket_keepalive=not url.startswith("unix:"),
-        retry=Retry(NoBackoff(), 0 if blocks else 1),  # a connection that was closed while it was idle
+        retry=Retry(NoBackoff(), 1 if again else 0),
     )
     return client
 
@@ -54,7 +54,8 @@ def connect(url: str, *, blocks: float = 0.0) -> Redis:
 async def reached() -> AsyncGenerator[None]:
     """A broker that is away is a ConnectionError here, which may be tried again."""
     try:
-        yield
+        async with asyncio.timeout(REPLY):
+            yield
     except _AWAY as error:
         raise ConnectionError(f"redis: {error}") from error
 

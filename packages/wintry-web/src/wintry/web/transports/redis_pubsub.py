@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from wintry.bus.errors import CapabilityError
 from wintry.bus.transports import Caps, TransportMessage
 
-from .redis_client import LOST, PATIENCE, connect, published, reached, wait_before
+from .redis_client import LOST, connect, published, reached, wait_before
 
 logger = logging.getLogger("wintry.web")
 
@@ -67,7 +67,7 @@ class RedisPubSub:
 
     async def _bodies(self, channel: str) -> AsyncGenerator[bytes]:
         """What is heard until the connection is lost."""
-        reader = connect(self.url, blocks=PATIENCE)
+        reader = connect(self.url, again=False)
         try:
             async with reader.pubsub(ignore_subscribe_messages=True) as heard:
                 await heard.subscribe(channel)
