@@ -32,7 +32,11 @@ def encoded(message: TransportMessage) -> dict[Any, Any]:
 
 def decoded(channel: str, place: bytes, fields: Mapping[bytes, bytes]) -> TransportMessage:
     """The message of an entry; what is no text in its headers is replaced."""
-    text = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items() if name != b"body"}
+    text = {
+        name.decode(errors="replace"): value.decode(errors="replace")
+        for name, value in fields.items()
+        if name != b"body"
+    }
     id = text.get("id") or f"{channel}:{place.decode()}"
     if b"body" not in fields:
         return TransportMessage(id, channel, json.dumps(text, ensure_ascii=False).encode(), None, {})
