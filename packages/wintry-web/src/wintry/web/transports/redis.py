@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from wintry.bus.transports import Caps, TransportMessage
 
 from .redis_bridge import Bridge
-from .redis_client import LOST, REPLY, connect, reached, wait_before
+from .redis_client import LOST, REPLY, Client, connect, reached, wait_before
 from .redis_wire import DEAD, decoded, encoded, stream_of
 
 logger = logging.getLogger("wintry.web")
@@ -72,7 +71,7 @@ class RedisStreams:
         self.url = url
         self.owner = owner
         self.lease = lease
-        self.client: Redis = connect(url)
+        self.client: Client = connect(url)
         self._retention = round(retention * 1000)
         self._bridge = Bridge(url, owner) if bridge else None
         self._hands: set[Hands] = set()
@@ -330,7 +329,7 @@ class RedisDelivery:
 class Following:
     """The reading of a listener that hears every message from its start on."""
 
-    def __init__(self, reader: Redis, hands: Hands) -> None:
+    def __init__(self, reader: Client, hands: Hands) -> None:
         self._reader = reader
         self._hands = hands
         self._last: bytes | None = None
@@ -354,7 +353,7 @@ class Following:
 class Competing:
     """The reading of a listener that shares the messages with its group."""
 
-    def __init__(self, reader: Redis, hands: Hands) -> None:
+    def __init__(self, reader: Client, hands: Hands) -> None:
         self._reader = reader
         self._hands = hands
         self._joined = False

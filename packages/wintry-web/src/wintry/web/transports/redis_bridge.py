@@ -17,10 +17,7 @@ from datetime import UTC, datetime
 from os import urandom
 from typing import Any, Final
 
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-
-from .redis_client import LOST, connect, published, reached, wait_before
+from .redis_client import LOST, Client, connect, published, reached, wait_before
 from .redis_wire import LOCK, stream_of
 
 logger = logging.getLogger("wintry.web")
@@ -112,7 +109,7 @@ class Bridge:
         changed.cancel()
         self._changed.clear()
 
-    async def _elect(self, client: Redis, heard: PubSub) -> None:
+    async def _elect(self, client: Client, heard: Client) -> None:
         """Take the channels that are free, renew one's own, let go what nobody here wants."""
         for channel in [*self._wanted]:
             won = await client.execute_command(
@@ -127,24 +124,24 @@ class Bridge:
             await self._unsubscribe(heard, channel)
             await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
 
-    async def _unsubscribe(self, heard: PubSub, channel: str) -> None:
+    async def _unsubscribe(self, heard: Client, channel: str) -> None:
         if channel in self._holding:
             self._holding.discard(channel)
             await heard.unsubscribe(channel)
 
-    async def _hear(self, heard: PubSub, client: Redis) -> None:
+    async def _hear(self, heard: Client, client: Client) -> None:
         """Add to the streams what comes, in its order."""
         async for channel, body in published(heard):
             async with reached():
                 await self._add(client, channel, body)
 
-    async def _add(self, client: Redis, channel: str, body: bytes) -> None:
+    async def _add(self, client: Client, channel: str, body: bytes) -> None:
         stream = stream_of(channel)
         keys: list[Any] = [stream + LOCK, stream, f"{stream}:bridged"]
         time = datetime.now(UTC).isoformat()
         await client.execute_command("EVAL", ADD, len(keys), *keys, self._owner, urandom(16).hex(), channel, time, body)
 
-    async def _resign(self, client: Redis) -> None:
+    async def _resign(self, client: Client) -> None:
         """Give back what is held; if the broker is away, the tenure ends by itself."""
         try:
             async with reached():

@@ -12,10 +12,9 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import random
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
@@ -23,6 +22,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 logger = logging.getLogger("wintry.web")
+
+Client = Any
+"""A client of redis-py, whose own types are those of all protocols and of both kinds of client at once."""
 
 REPLY: Final = 5.0
 LOST: Final = (RedisError, OSError)
@@ -35,9 +37,9 @@ LONGEST_WAIT: Final = 5.0
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
 
 
-def connect(url: str, *, again: bool = True) -> Redis:
+def connect(url: str, *, again: bool = True) -> Client:
     """A client that connects when it is used; with `again` a command is repeated once on a connection that was lost."""
-    client: Redis = Redis.from_url(
+    return Redis.from_url(
         url,
         protocol=2,
         decode_responses=False,
@@ -47,7 +49,6 @@ def connect(url: str, *, again: bool = True) -> Redis:
         socket_keepalive=not url.startswith("unix:"),
         retry=Retry(NoBackoff(), 1 if again else 0),
     )
-    return client
 
 
 @asynccontextmanager
@@ -60,7 +61,7 @@ async def reached() -> AsyncGenerator[None]:
         raise ConnectionError(f"redis: {error}") from error
 
 
-async def published(heard: PubSub) -> AsyncGenerator[tuple[str, bytes]]:
+async def published(heard: Client) -> AsyncGenerator[tuple[str, bytes]]:
     """The channels and bodies that a subscription hears, until the connection is lost."""
     while True:
         message = await heard.get_message(timeout=PATIENCE)

@@ -14,12 +14,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from os import urandom
 
-from redis.asyncio import Redis
-
 from wintry.bus.errors import CapabilityError
 from wintry.bus.transports import Caps, TransportMessage
 
-from .redis_client import LOST, connect, published, reached, wait_before
+from .redis_client import LOST, Client, connect, published, reached, wait_before
 
 logger = logging.getLogger("wintry.web")
 
@@ -31,7 +29,7 @@ class RedisPubSub:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.client: Redis = connect(url)
+        self.client: Client = connect(url)
 
     async def publish(self, channel: str, messages: Sequence[TransportMessage]) -> None:
         """Send the bodies to whoever listens now.
