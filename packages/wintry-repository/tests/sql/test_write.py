@@ -22,6 +22,14 @@ from wintry.repository.sql import SqlBackend, open_backend
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """All of this holds on both."""
+    kind: str = request.param
+    return kind
+
+
 Mutation = Callable[[list[Any], Callable[[str], Any]], object]
 
 MUTATIONS: dict[str, Mutation] = {

@@ -248,20 +248,24 @@ class _Builder:
 
     def _bind(self, parameter: Parameter, compare: Compare) -> sa.BindParameter[Any]:
         index = parameter.index
-        encode = (self.say.encoder if compare.path else self.say.item_encoder)(compare.type)
+        item = not compare.path
+        encode = (self.say.item_encoder if item else self.say.encoder)(compare.type)
+        kind = self.say.parameter(compare.type, item=item)
         if encode is None:
-            return self._parameter(f"value_{index}", lambda values: values[index])
+            return self._parameter(f"value_{index}", lambda values: values[index], kind)
         convert = encode
 
         def encoded(values: Values) -> Any:
             value = values[index]
             return None if value is None else convert(value)
 
-        return self._parameter(f"value_{index}", encoded)
+        return self._parameter(f"value_{index}", encoded, kind)
 
-    def _parameter(self, name: str, binder: Callable[[Values], Any]) -> sa.BindParameter[Any]:
+    def _parameter(
+        self, name: str, binder: Callable[[Values], Any], kind: sa.types.TypeEngine[Any] | None = None
+    ) -> sa.BindParameter[Any]:
         self.binders[name] = binder
-        return sa.bindparam(name, type_=sa.types.NullType())
+        return sa.bindparam(name, type_=kind or sa.types.NullType())
 
 
 def _nodes(plan: QueryPlan) -> Iterable[Expr]:

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 
 from ..statements import Row
 from .protocol import Bind, Column, Condition, Convert
-from .sqlite_expressions import TEXTS, scalars
+from .sqlite_expressions import FROM_TEXTS, TEXTS, scalars
 
 _NAMES = {str: sa.Text(), int: sa.BigInteger(), float: sa.Double(), bool: sa.Boolean(), date: sa.Date()}
 
@@ -39,13 +39,24 @@ class PostgreSQLExpressions:
         """Dates and times in jsonb are text."""
         return TEXTS.get(kind)
 
+    def parameter(self, kind: type, *, item: bool) -> sa.types.TypeEngine[Any]:
+        """The column's type, without its collation; text for what is text in jsonb."""
+        return sa.Text() if item and kind in TEXTS else _type(kind)
+
     def decoder(self, kind: type, *, nested: bool = False) -> Convert | None:
         """Records carry native values to any depth."""
         return None
 
     def scalars_decoder(self, kind: type, *, nested: bool) -> Convert | None:
-        """A list of scalars is the text of its jsonb, wherever it stands."""
-        return scalars(kind)
+        """A list of scalars is what SQLAlchemy makes of jsonb: a list since 2.1, before that its text."""
+        from_text, each = scalars(kind), float if kind is float else FROM_TEXTS.get(kind)
+
+        def decode(stored: Any) -> Any:
+            if isinstance(stored, str):
+                return from_text(stored)
+            return stored if each is None else [each(value) for value in stored]
+
+        return decode
 
     def array_decoder(self, *, nested: bool) -> Convert | None:
         """An array of records is a list already."""

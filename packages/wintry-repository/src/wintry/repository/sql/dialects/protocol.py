@@ -34,6 +34,10 @@ class Expressions(Protocol):
         """How a value is bound that is compared with an item of a list of scalars; None: as it is."""
         ...
 
+    def parameter(self, kind: type, *, item: bool) -> sa.types.TypeEngine[Any] | None:
+        """The type that a parameter has in the text; None: none is written. `item` as in `item_encoder`."""
+        ...
+
     def decoder(self, kind: type, *, nested: bool = False) -> Convert | None:
         """What makes a Python value of a column's; `nested`: one inside an array. None: it is one."""
         ...

@@ -51,6 +51,9 @@ class SQLiteExpressions:
 
     item_encoder = encoder
 
+    def parameter(self, kind: type, *, item: bool) -> None:
+        """Parameters have the type of what they are bound to."""
+
     def decoder(self, kind: type, *, nested: bool = False) -> Convert | None:
         """Inside JSON floats are text too."""
         if nested and kind is float:
