@@ -95,6 +95,8 @@ class PostgreSQL:
             raise ConfigurationError("a URL of PostgreSQL is postgresql://user:password@host:port/database") from error
         self._pool_size = number("pool_size", values["pool_size"], 1)
         self._acquire_timeout = number("acquire_timeout", values["acquire_timeout"], 0.0)
+        self._gaps = False
+        """Whether the pool may hold places without a connection, so that taking one may have to wait."""
         self._holders: WeakKeyDictionary[sa.Connection, str] = WeakKeyDictionary()
         cache = number("statement_cache", values["statement_cache"], 0)
         self._engine = create_async_engine(
@@ -139,6 +141,7 @@ class PostgreSQL:
                 break
             connection.invalidate()  # the server closed it while it was idle
             connection.close()
+            self._gaps = True
         task = asyncio.current_task()
         self._holders[connection] = task.get_name() if task else "no task"
         return connection
@@ -146,7 +149,7 @@ class PostgreSQL:
     async def _checked_out(self) -> sa.Connection:
         pool = self._engine.pool
         assert isinstance(pool, AsyncAdaptedQueuePool), "the engine was made with this pool"
-        if pool.checkedin():  # one is idle: nothing to wait for
+        if not self._gaps and pool.checkedin():  # one is idle: nothing to wait for
             return self._engine.sync_engine.connect()
         try:
             connection = (await self._engine.connect()).sync_connection

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +24,11 @@ _NAMES = {str: sa.Text(), int: sa.BigInteger(), float: sa.Double(), bool: sa.Boo
 
 def _type(kind: type) -> sa.types.TypeEngine[Any]:
     return _NAMES.get(kind) or sa.TIMESTAMP(timezone=True)
+
+
+def _aware(value: datetime) -> datetime:
+    """asyncpg reads infinity as a time without a zone."""
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 class PostgreSQLExpressions:
@@ -45,7 +50,7 @@ class PostgreSQLExpressions:
 
     def decoder(self, kind: type, *, nested: bool = False) -> Convert | None:
         """Records carry native values to any depth."""
-        return None
+        return _aware if kind is datetime else None
 
     def scalars_decoder(self, kind: type, *, nested: bool) -> Convert | None:
         """A list of scalars is what SQLAlchemy makes of jsonb: a list since 2.1, before that its text."""
