@@ -8,9 +8,10 @@ of a jsonb list are read as text; dates and times in it are compared as text, wh
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -19,7 +20,9 @@ from ..statements import Row
 from .protocol import Bind, Column, Condition, Convert
 from .sqlite_expressions import FROM_TEXTS, TEXTS, scalars
 
-_NAMES = {str: sa.Text(), int: sa.BigInteger(), float: sa.Double(), bool: sa.Boolean(), date: sa.Date()}
+_NAMES: Final[Mapping[type, sa.types.TypeEngine[Any]]] = MappingProxyType(
+    {str: sa.Text(), int: sa.BigInteger(), float: sa.Double(), bool: sa.Boolean(), date: sa.Date()}
+)
 
 
 def _type(kind: type) -> sa.types.TypeEngine[Any]:
