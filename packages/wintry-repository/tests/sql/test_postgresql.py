@@ -86,12 +86,14 @@ def logged(execution: Any) -> Iterator[list[str]]:
         yield seen
 
 
+@pytest.mark.contract("REPO-200")
 async def test_the_tables_of_the_allocation_service(backend: SqlBackend, models: SimpleNamespace) -> None:
     tables = [table(models.Product, backend, *path) for path in ((), ("batches",), ("batches", "allocations"))]
     made = [str(sa.schema.CreateTable(each).compile(dialect=backend.dialect.compiler)) for each in tables]
     assert " ".join("".join(made).split()) == " ".join(ALLOCATION_DDL.split())
 
 
+@pytest.mark.contract("REPO-200")
 async def test_columns_have_native_types(backend: SqlBackend, other: Any) -> None:
     text = "SELECT column_name, data_type, collation_name FROM information_schema.columns WHERE table_name=$1"
     found = {row[0]: row[1:] for row in await other.fetch(text, "everythings")}
@@ -101,10 +103,12 @@ async def test_columns_have_native_types(backend: SqlBackend, other: Any) -> Non
     assert found["code"] == ("text", "C")
 
 
+@pytest.mark.contract("REPO-201")
 async def test_a_schema_that_is_there_has_no_difference(backend: SqlBackend) -> None:
     assert await backend.schema_diff() == []
 
 
+@pytest.mark.contract("REPO-201")
 async def test_a_table_that_differs_stops_the_start(postgres_url: str, models: SimpleNamespace) -> None:
     connection = await asyncpg.connect(postgres_url)
     await connection.execute("CREATE TABLE products (sku integer PRIMARY KEY)")
@@ -119,6 +123,7 @@ async def test_a_table_that_differs_stops_the_start(postgres_url: str, models: S
         await backend.close()
 
 
+@pytest.mark.contract("REPO-201")
 async def test_two_who_make_the_schema_at_once_both_have_it(postgres_url: str, models: SimpleNamespace) -> None:
     several = [open_backend("default", postgres_url, {"pool_size": 1}) for _ in range(4)]
     for backend in several:
@@ -131,6 +136,7 @@ async def test_two_who_make_the_schema_at_once_both_have_it(postgres_url: str, m
             await backend.close()
 
 
+@pytest.mark.contract("REPO-200")
 async def test_values_that_are_hard_to_keep(store: Any, models: SimpleNamespace) -> None:
     made = models.Everything(
         id=-(2**63),
@@ -149,6 +155,7 @@ async def test_values_that_are_hard_to_keep(store: Any, models: SimpleNamespace)
     assert version == 1
 
 
+@pytest.mark.contract("REPO-202")
 @pytest.mark.parametrize("count", [1, 40])
 async def test_aggregates_are_loaded_in_one_statement(
     backend: SqlBackend, store: Any, models: SimpleNamespace, count: int
@@ -166,6 +173,7 @@ async def test_aggregates_are_loaded_in_one_statement(
     assert len(found) == count
 
 
+@pytest.mark.contract("REPO-202")
 async def test_many_aggregates_are_written_in_a_fixed_number_of_statements(
     backend: SqlBackend, store: Any, models: SimpleNamespace
 ) -> None:
@@ -197,6 +205,7 @@ async def test_a_batch_of_guards_names_the_row_that_is_stale(
     assert len(await store.load(models.Product, *"ABC")) == 3
 
 
+@pytest.mark.contract("REPO-203")
 @pytest.mark.parametrize("how", ["driver", "hot path", "connection", "session"])
 async def test_a_rollback_undoes_the_first_statement_whatever_way_it_went(
     backend: SqlBackend, store: Any, models: SimpleNamespace, how: str
@@ -220,6 +229,7 @@ async def test_a_rollback_undoes_the_first_statement_whatever_way_it_went(
     assert await store.rows("SELECT count(*) FROM products") == [(0,)]
 
 
+@pytest.mark.contract("REPO-203")
 async def test_a_commit_holds_what_went_over_sqlalchemy_and_over_the_driver(
     backend: SqlBackend, store: Any, models: SimpleNamespace
 ) -> None:
@@ -230,6 +240,7 @@ async def test_a_commit_holds_what_went_over_sqlalchemy_and_over_the_driver(
     assert await store.rows("SELECT sku FROM products ORDER BY sku") == [("A",), ("B",)]
 
 
+@pytest.mark.contract("REPO-203")
 async def test_a_unit_sees_one_snapshot(backend: SqlBackend, store: Any, models: SimpleNamespace) -> None:
     await store.add(models.Product(sku="A"))
     unit = backend.execution()
@@ -239,6 +250,7 @@ async def test_a_unit_sees_one_snapshot(backend: SqlBackend, store: Any, models:
     await unit.commit()
 
 
+@pytest.mark.contract("REPO-204")
 async def test_writing_what_another_changed_meanwhile_is_a_conflict(
     backend: SqlBackend, store: Any, models: SimpleNamespace
 ) -> None:
@@ -252,6 +264,7 @@ async def test_writing_what_another_changed_meanwhile_is_a_conflict(
         await unit.commit()
 
 
+@pytest.mark.contract("REPO-204")
 async def test_a_deadlock_is_a_conflict_of_one(backend: SqlBackend, store: Any, models: SimpleNamespace) -> None:
     await store.add(models.Product(sku="A"), models.Product(sku="B"))
     met = asyncio.Barrier(2)
@@ -273,6 +286,7 @@ async def test_a_deadlock_is_a_conflict_of_one(backend: SqlBackend, store: Any, 
     assert [error for error in ended if error], "one of the two is told to try again"
 
 
+@pytest.mark.contract("REPO-205")
 async def test_a_unique_value_of_a_batch_is_named(backend: SqlBackend, store: Any, models: SimpleNamespace) -> None:
     moment = date(2026, 1, 1)
     await store.add(models.Everything(id=5, day=moment, code="taken"))
@@ -299,6 +313,7 @@ async def test_after_an_error_over_the_driver_nothing_is_committed(
     assert await store.load(models.Product, "A") == []
 
 
+@pytest.mark.contract("REPO-206")
 @pytest.mark.parametrize("way", ["hot path", "session"])
 async def test_a_unit_ends_with_its_time(backend: SqlBackend, store: Any, models: SimpleNamespace, way: str) -> None:
     unit = backend.execution(timeout=0.2)
@@ -314,6 +329,7 @@ async def test_a_unit_ends_with_its_time(backend: SqlBackend, store: Any, models
     assert await store.load(models.Product, "A") == []
 
 
+@pytest.mark.contract("REPO-206")
 async def test_a_cancelled_statement_ends_on_the_server_too(backend: SqlBackend, models: SimpleNamespace) -> None:
     unit = backend.execution()
     await backend.write(unit, [Insert(models.Product(sku="A"))])
@@ -327,6 +343,7 @@ async def test_a_cancelled_statement_ends_on_the_server_too(backend: SqlBackend,
         await again.close()
 
 
+@pytest.mark.contract("REPO-207")
 async def test_an_exhausted_pool_names_who_holds_it(shared_postgres_url: str) -> None:
     backend = open_backend("default", shared_postgres_url, {"pool_size": 1, "acquire_timeout": 0.1})
     held = backend.execution()
@@ -342,6 +359,7 @@ async def test_an_exhausted_pool_names_who_holds_it(shared_postgres_url: str) ->
         await backend.close()
 
 
+@pytest.mark.contract("REPO-208")
 async def test_a_server_that_ends_the_connection_rolled_back(
     backend: SqlBackend, store: Any, models: SimpleNamespace, other: Any
 ) -> None:
@@ -354,6 +372,7 @@ async def test_a_server_that_ends_the_connection_rolled_back(
     assert await store.load(models.Product, "A") == [], "and the next one has a connection that works"
 
 
+@pytest.mark.contract("REPO-208")
 async def test_a_connection_lost_in_the_commit_has_an_unknown_fate(
     backend: SqlBackend, models: SimpleNamespace, other: Any
 ) -> None:
@@ -364,6 +383,7 @@ async def test_a_connection_lost_in_the_commit_has_an_unknown_fate(
         await unit.commit()
 
 
+@pytest.mark.contract("REPO-208")
 async def test_connections_that_died_idle_are_not_handed_out(
     backend: SqlBackend, models: SimpleNamespace, store: Any, other: Any
 ) -> None:
@@ -378,6 +398,7 @@ async def test_connections_that_died_idle_are_not_handed_out(
     assert await store.load(models.Product, "A") == []
 
 
+@pytest.mark.contract("REPO-209")
 @pytest.mark.parametrize(
     ("url", "options", "fault"),
     [
@@ -391,6 +412,7 @@ async def test_what_is_configured_wrong_is_told(url: str, options: dict[str, Any
         open_backend("default", url, options)
 
 
+@pytest.mark.contract("REPO-209")
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
     backend = open_backend("default", "postgresql://someone:secret@127.0.0.1:1/shop", {})
     with pytest.raises(Unreachable, match=r"shop at 127\.0\.0\.1:1") as caught:
@@ -399,6 +421,7 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
     await backend.close()
 
 
+@pytest.mark.contract("REPO-209")
 async def test_a_database_that_is_not_there_is_unreachable(shared_postgres_url: str) -> None:
     url = f"{shared_postgres_url.rpartition('/')[0]}/nowhere"
     backend = open_backend("default", url, {})

@@ -256,7 +256,7 @@ class PostgreSQL:
             return
         try:
             await driver.execute("ROLLBACK", timeout=_UNDO_PATIENCE)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except Exception:  # noqa: BLE001 - whatever it is, nothing can be undone any more but by closing
             driver.terminate()
         except BaseException:
             driver.terminate()
@@ -326,7 +326,8 @@ def _shown(value: Any) -> str:
 
 
 def _is_lost(error: BaseException) -> bool:
-    return isinstance(error, OSError | asyncpg.ConnectionDoesNotExistError | asyncpg.InterfaceError)
+    # An InternalClientError is what a statement gets that crosses the server's farewell.
+    return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 
 def _lost(error: BaseException) -> str:
