@@ -1,0 +1,237 @@
+"""Stores operations on aggregates: from objects and change sets to few statements in an order that always fits.
+
+All operations on one collection are one ordered batch: what goes, what changes, what comes. Each deleted or changed
+aggregate is guarded by the version that is expected; where one of them did not match, nobody asks the batch which: the
+transaction is ended, and the stored versions are read beside it. Where several updates of a collection touch unique
+fields, their values are taken out of the way first, so that they may pass between aggregates.
+
+How the change set of one aggregate becomes one update is told in `changes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, assert_never
+
+from pymongo import DeleteOne, InsertOne, UpdateOne
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from wintry.models import Model, info
+
+from ..backend import Delete, Insert, Operation, Update
+from ..errors import AlreadyExists, ConcurrentModification, StoreError
+from .changes import touched, update_of
+from .codec import ENCODERS
+from .documents import ID, VERSION, Documents, decoded, encoded
+
+if TYPE_CHECKING:
+    from .backend import MongoBackend
+    from .schema import Index
+    from .session import MongoExecution
+
+DUPLICATE = 11000
+_int = ENCODERS[int]
+
+
+@dataclass(slots=True)
+class _Guard:
+    """A statement that must find its document."""
+
+    model: type[Model]
+    id: Any
+    expected: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The statements on one collection, with what each is about."""
+
+    documents: Documents
+    indexes: Sequence[Index]
+    gone: list[DeleteOne] = field(default_factory=list)
+    deletes: list[tuple[DeleteOne, Any]] = field(default_factory=list)
+    updates: list[tuple[Update, dict[str, Any]]] = field(default_factory=list)
+    inserts: list[tuple[InsertOne[dict[str, Any]], Any]] = field(default_factory=list)
+    guards: list[_Guard] = field(default_factory=list)
+
+
+class Flush:
+    """One `write`: a batch for each collection, filled operation by operation."""
+
+    def __init__(self, backend: MongoBackend, execution: MongoExecution) -> None:
+        self._backend = backend
+        self._execution = execution
+        self._batches: dict[str, _Batch] = {}
+
+    def add(self, operation: Operation) -> None:
+        """Add `operation`. Raises `InvalidValue`, `SharedChild`, `DuplicateChild`."""
+        match operation:
+            case Insert(obj):
+                about = info(type(obj))
+                about.check(obj)
+                batch = self._batch(type(obj))
+                self._keep_apart(batch, obj)
+                batch.inserts.append((InsertOne(batch.documents.encode(obj, 1)), about.id_of(obj)))
+            case Update(obj, changes, expected):
+                changes.check()
+                batch, id = self._batch(type(obj)), info(type(obj)).id_of(obj)
+                if changes:
+                    self._keep_apart(batch, obj)
+                batch.updates.append((operation, update_of(obj, changes)))
+                batch.guards.append(_Guard(info(type(obj)).root, id, expected))
+            case Delete(model, id, expected):
+                batch = self._batch(model)
+                if expected is None:
+                    batch.gone.append(DeleteOne({ID: {"$eq": batch.documents.id(id)}}))
+                else:
+                    batch.deletes.append((DeleteOne(_guarded(batch.documents.id(id), expected)), id))
+                    batch.guards.append(_Guard(model, id, expected))
+            case _:
+                assert_never(operation)
+
+    def _batch(self, model: type[Model]) -> _Batch:
+        documents = self._backend.documents(model)
+        batch = self._batches.get(documents.name)
+        if batch is None:
+            batch = self._batches[documents.name] = _Batch(documents, self._backend.indexes(model))
+        return batch
+
+    @staticmethod
+    def _keep_apart(batch: _Batch, obj: Model) -> None:
+        """Two elements of one document may share what is unique, for all the index knows: refuse that here."""
+        for index in batch.indexes:
+            if index.unique and index.in_array:
+                seen = set[Any]()
+                for value in _values(obj, [each.name for each in index.path]):
+                    if value in seen:
+                        raise AlreadyExists(batch.documents.model, index.dotted, value)
+                    seen.add(value)
+
+    async def run(self) -> None:
+        """Send everything. Raises `ConcurrentModification`, `AlreadyExists`."""
+        self._execution.writing()
+        for batch in self._batches.values():
+            await self._send(batch)
+
+    async def _send(self, batch: _Batch) -> None:
+        execution, name = self._execution, batch.documents.name
+        subjects = [id for _, id in batch.deletes]
+        requests: list[Any] = [request for request, _ in batch.deletes]
+        released = self._released(batch)
+        requests += [request for request, _ in released]
+        subjects += [id for _, id in released]
+        for update, changes in batch.updates:
+            id = info(type(update.object)).id_of(update.object)
+            requests.append(_update(batch.documents, update, changes))
+            subjects.append(id)
+        requests += [request for request, _ in batch.inserts]
+        subjects += [id for _, id in batch.inserts]
+        collection, comment = execution.collection(name), f"{batch.documents.info.name} flush"
+
+        def meaning(error: PyMongoError) -> Exception | None:
+            return _taken(batch, subjects, error)
+
+        if batch.gone:
+            await execution.run(lambda session: collection.bulk_write(batch.gone, session=session, comment=comment))
+        if not requests:
+            return
+        result = await execution.run(
+            lambda session: collection.bulk_write(requests, ordered=True, session=session, comment=comment), meaning
+        )
+        held = result.matched_count + result.deleted_count
+        if held < len(batch.updates) + len(released) + len(batch.deletes):
+            error = await self._modified(batch)
+            execution.abort(error)
+            raise error
+        execution.written.update((name, repr(id)) for id in subjects)
+
+    def _released(self, batch: _Batch) -> list[tuple[UpdateOne, Any]]:
+        """Where several updates touch unique fields: updates that take their values out of the way.
+
+        The fields at the top that hold them are then written as a whole.
+        """
+        unique = [index for index in batch.indexes if index.unique]
+        claims: list[tuple[int, set[str]]] = []
+        for place, (update, _) in enumerate(batch.updates):
+            tops = {index.path[0].name for index in unique if touched(update.changes, index.path)}
+            if tops:
+                claims.append((place, tops))
+        if len(claims) < 2:
+            return []
+        found: list[tuple[UpdateOne, Any]] = []
+        by_name = batch.documents.info.by_name
+        for place, tops in claims:
+            update, changes = batch.updates[place]
+            id = info(type(update.object)).id_of(update.object)
+            key = batch.documents.id(id)
+            empty: dict[str, Any] = {name: [] if by_name[name].is_array else None for name in tops}
+            found.append((UpdateOne(_guarded(key, update.expected), {"$set": empty}), id))
+            whole = {name: encoded(by_name[name], getattr(update.object, name)) for name in tops}
+            batch.updates[place] = (update, _replaced(changes, whole))
+        return found
+
+    async def _modified(self, batch: _Batch) -> Exception:
+        """The error for the guard that did not hold."""
+        execution, documents = self._execution, batch.documents
+        await execution.end()
+        fresh = self._backend.execution(read_only=True, isolation="autocommit")
+        for guard in batch.guards:
+            if (documents.name, repr(guard.id)) in execution.written:
+                continue
+            found = await fresh.one(documents.name, {ID: {"$eq": documents.id(guard.id)}}, "the version that is stored")
+            version = None if found is None else int(found.get(VERSION, 0))
+            if version != guard.expected:
+                return ConcurrentModification(guard.model, guard.id, guard.expected, version)
+        first = batch.guards[0]
+        return ConcurrentModification(first.model, first.id, first.expected, None)
+
+
+def _guarded(key: Any, expected: int) -> dict[str, Any]:
+    return {ID: {"$eq": key}, VERSION: {"$eq": _int(expected)}}
+
+
+def _update(documents: Documents, update: Update, changes: dict[str, Any]) -> UpdateOne:
+    """The one statement for an aggregate."""
+    key = documents.id(info(type(update.object)).id_of(update.object))
+    sets = {**changes.get("$set", {}), VERSION: _int(update.becomes)}
+    return UpdateOne(_guarded(key, update.expected), {**changes, "$set": sets})
+
+
+def _replaced(changes: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """`changes` with some fields at the top set as a whole."""
+    kept = {
+        operator: {path: value for path, value in fields.items() if path.partition(".")[0] not in whole}
+        for operator, fields in changes.items()
+    }
+    kept["$set"] = {**kept.get("$set", {}), **whole}
+    return {operator: fields for operator, fields in kept.items() if fields}
+
+
+def _taken(batch: _Batch, subjects: Sequence[Any], error: PyMongoError) -> Exception | None:
+    """The error for an id or a unique value that is taken; None where it is about something else."""
+    if not isinstance(error, BulkWriteError):
+        return None
+    first: dict[str, Any] = next(iter(error.details.get("writeErrors") or ()), {})
+    if first.get("code") != DUPLICATE:
+        return StoreError(f"{batch.documents.name}: {first.get('errmsg', error)}") if first else None
+    (dotted,) = first["keyPattern"]
+    model = batch.documents.model
+    if dotted == ID:
+        return AlreadyExists(model, ", ".join(batch.documents.info.identity_names), subjects[first["index"]])
+    for index in batch.indexes:
+        if index.dotted == dotted:
+            return AlreadyExists(model, dotted, decoded(index.path[-1], first["keyValue"][dotted]))
+    return StoreError(f"{batch.documents.name}: {dotted} must be unique: {first['keyValue']}")
+
+
+def _values(obj: Any, names: Sequence[str]) -> Iterator[Any]:
+    """The values at the end of a path that leads through lists."""
+    if obj is None:
+        return
+    if not names:
+        yield obj
+        return
+    value = getattr(obj, names[0])
+    for item in value if isinstance(value, list | tuple) else (value,):
+        yield from _values(item, names[1:])
