@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 import asyncpg
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -65,12 +66,12 @@ class PostgreSQL:
     (seconds, 10), `statement_cache` (prepared statements of a connection, 1000; 0 behind PgBouncer).
     """
 
-    kind: Final = "postgresql"
-    isolations: Final = ("snapshot", "serializable")
-    remote: Final = True
-    expressions: Final = PostgreSQLExpressions()
-    table_options: Final[Mapping[str, Any]] = MappingProxyType({})
-    types: Final[Mapping[type, sa.types.TypeEngine[Any]]] = MappingProxyType(
+    kind = "postgresql"
+    isolations = ("snapshot", "serializable")
+    remote = True
+    expressions = PostgreSQLExpressions()
+    table_options: Mapping[str, Any] = MappingProxyType({})
+    types: Mapping[type, sa.types.TypeEngine[Any]] = MappingProxyType(
         {
             str: sa.Text(collation="C"),
             int: sa.BigInteger(),
@@ -91,7 +92,7 @@ class PostgreSQL:
         values = {**known, **options}
         try:
             self._url = sa.make_url(url).set(drivername="postgresql+asyncpg")
-        except (sa.exc.ArgumentError, ValueError) as error:
+        except (exc.ArgumentError, ValueError) as error:
             raise ConfigurationError("a URL of PostgreSQL is postgresql://user:password@host:port/database") from error
         self._pool_size = number("pool_size", values["pool_size"], 1)
         self._acquire_timeout = number("acquire_timeout", values["acquire_timeout"], 0.0)
@@ -153,7 +154,7 @@ class PostgreSQL:
             return self._engine.sync_engine.connect()
         try:
             connection = (await self._engine.connect()).sync_connection
-        except sa.exc.TimeoutError as error:
+        except exc.TimeoutError as error:
             raise StoreError(self._exhausted()) from error
         except TimeoutError as error:
             raise Unreachable(f"{self} does not answer: see that the server runs and is reachable") from error
@@ -287,21 +288,26 @@ class PostgreSQL:
         """Table and columns of a unique value that is taken, if `error` says so."""
         if not isinstance(error, asyncpg.UniqueViolationError):
             return None
-        found = _KEY.search(error.detail or "")
+        found = _KEY.search(detail(error))
         if found is None:
             return None
-        return error.table_name, tuple(name.strip('"') for name in found["columns"].split(", "))
+        return str(getattr(error, "table_name", "")), tuple(name.strip('"') for name in found["columns"].split(", "))
 
 
 _KEY: Final = re.compile(r"\((?P<columns>.*?)\)=\((?P<values>.*)\)", re.DOTALL)
 """The part of a message's detail that is the same in each language."""
 
 
+def detail(error: asyncpg.UniqueViolationError) -> str:
+    """What the server says beside the message; asyncpg does not declare it."""
+    return getattr(error, "detail", None) or ""
+
+
 def _place(step: Step, error: asyncpg.UniqueViolationError) -> int:
     """Which row of `step` has the value that is taken; -1 where the message does not tell."""
     if len(step.rows) == 1:
         return 0
-    found = _KEY.search(error.detail or "")
+    found = _KEY.search(detail(error))
     if found is None:
         return -1
     names = [name.strip('"') for name in found["columns"].split(", ")]

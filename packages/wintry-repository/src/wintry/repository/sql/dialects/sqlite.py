@@ -173,12 +173,12 @@ class SQLite:
     `busy_timeout` (seconds that a writer waits for another process, 5), `synchronous` ("FULL" or "NORMAL").
     """
 
-    kind: Final = "sqlite"
-    isolations: Final = ("snapshot", "serializable")
-    remote: Final = False
-    expressions: Final = SQLiteExpressions()
-    table_options: Final = MappingProxyType({"sqlite_with_rowid": False})
-    types: Final[Mapping[type, sa.types.TypeEngine[Any]]] = MappingProxyType(
+    kind = "sqlite"
+    isolations = ("snapshot", "serializable")
+    remote = False
+    expressions = SQLiteExpressions()
+    table_options = MappingProxyType({"sqlite_with_rowid": False})
+    types: Mapping[type, sa.types.TypeEngine[Any]] = MappingProxyType(
         {
             str: sa.Text(),
             int: sa.BigInteger(),
