@@ -1,7 +1,7 @@
 """Pick and choose, proved: each package in environments that hold nothing but what it declares.
 
 `alone` makes two environments a package, with the package and its siblings editable. In the one are its extras, its
-own test group and pytest: all its tests must pass. In the other is neither extra nor test tool: every name of the
+own test group, pytest and the servers' programs: all its tests must pass. In the other is neither extra nor test tool: every name of the
 package's `__all__` must import and the example of its README must run. `wheels` builds the distributions and installs
 each wheel, siblings from `dist/` and by their declared ranges, into a bare environment: import and example again,
 from a folder outside of the repository. Two lanes run at a time; a lane's output is printed when it failed.
@@ -28,6 +28,7 @@ DIST = ROOT / "dist"
 LANES = ROOT / ".tools" / "lanes"
 UV = os.environ.get("HATCH_UV", "uv")
 TEST_TOOLS = ["hypothesis>=6.130", "pytest>=9.0", "pytest-timeout>=2.4"]
+SERVERS = ["--group", f"{ROOT}/pyproject.toml:servers"]  # programs alone; the clients are the package's affair
 IMPORT = """
 import importlib, sys
 module = importlib.import_module(sys.argv[1])
@@ -97,7 +98,7 @@ def alone_with_extras(package: Package, resolution: str) -> None:
     environment = Environment(f"{package.name}-tests", UV_RESOLUTION=resolution)
     extras = f"[{','.join(package.extras)}]" if package.extras else ""
     groups = [word for group in package.groups for word in ("--group", f"{package.folder}/pyproject.toml:{group}")]
-    environment.install("--editable", f"{package.folder}{extras}", *groups, *TEST_TOOLS)
+    environment.install("--editable", f"{package.folder}{extras}", *groups, *SERVERS, *TEST_TOOLS)
     environment.python("-m", "pytest", "-q", "-p", "no:cacheprovider", package.folder / "tests", cwd=ROOT)
 
 

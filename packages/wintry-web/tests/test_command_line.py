@@ -172,6 +172,15 @@ class Served:
         self.process.stderr.close()
 
 
+def wait_until_refused(port: int) -> None:
+    """Wait until nobody listens any more, which is how a signal shows from outside."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return
+
+
 def read_all(connection: socket.socket) -> str:
     received = b""
     while chunk := connection.recv(65536):
@@ -200,16 +209,23 @@ class TestEnd:
         read_all(stream)  # it ends
         assert served.process.wait(timeout=30) == 0
 
+    def test_a_connection_that_stays_open_is_answered_once_more_and_told_to_close(self, served: Served) -> None:
+        slow, kept = served.connect("/prices/slow/1.0"), served.connect("/prices/TABLE")
+        assert b"connection: close" not in kept.recv(65536)
+
+        served.process.send_signal(signal.SIGTERM)
+        wait_until_refused(served.port)
+        kept.sendall(b"GET /prices/STOOL HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        assert "connection: close" in read_all(kept)
+        read_all(slow)
+        assert served.process.wait(timeout=30) == 0
+
     def test_a_second_signal_does_not_wait(self, served: Served) -> None:
         served.connect("/prices/slow/60")
 
         served.process.send_signal(signal.SIGINT)
-        refused = False
-        while not refused:  # the first signal has been seen when nobody listens any more
-            try:
-                socket.create_connection(("127.0.0.1", served.port), timeout=5).close()
-            except (ConnectionRefusedError, ConnectionResetError):
-                refused = True
+        wait_until_refused(served.port)
         served.process.send_signal(signal.SIGINT)
 
         assert served.process.wait(timeout=20) == 0

@@ -35,7 +35,7 @@ from wintry.uow import UnitOfWork
 ORDERS = 6
 TIMES = 3
 SETTLE = 20.0
-KINDS = ("taken", "viewed", "late", "noted", "heard")
+KINDS = ("taken", "viewed", "late", "noted", "heard", "grumbled")
 
 
 class Effect(Model):
@@ -194,6 +194,11 @@ async def run(durable: Durable, shop: Shop, folder: Path) -> None:
     async def heard(order: object) -> None:
         await shop.count("heard", str(order))
 
+    async def grumble(order: object) -> None:
+        if not (folder / "patient").exists():
+            raise ValueError(order)
+        await shop.count("grumbled", str(order))
+
     def decode(body: bytes) -> str:
         order: str = json.loads(body)["order"]
         return order
@@ -204,6 +209,8 @@ async def run(durable: Durable, shop: Shop, folder: Path) -> None:
         Runner(runtime, runtime.transports[name], [Listener(f"on.{name}", "taken", decode, handle)], group="shop")
         for name, handle in (("near", note), ("far", heard))
     ]
+    grumbler = Listener("on.grumble", "taken", decode, grumble)
+    runners.append(Runner(runtime, runtime.transports["near"], [grumbler], group="grumblers"))
     for runner in runners:
         await runner.start()
     await durable.start()
@@ -220,6 +227,10 @@ async def run(durable: Durable, shop: Shop, folder: Path) -> None:
                 trying.write(f"poked:{number}\n")
                 await shop.handle(Poke(order=str(number)))
                 said.write(f"poked:{number}\n")
+    await rest(folder)
+    (folder / "patient").touch()
+    letters = await runtime.dead_letters.list()
+    await runtime.dead_letters.redrive([letter.number for letter in letters])
     await rest(folder)
     for runner in runners:
         await runner.drain(5.0)

@@ -43,14 +43,14 @@ async def make_queue(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
         yield make
 
 
-async def first(queue: Database, group: str | None = "g", channel: str = "c"):  # type: ignore[no-untyped-def]
+async def first(queue: Database, group: str | None = "g", channel: str = "c"):
     source = queue.receive(channel, group=group, prefetch=1)
     async with asyncio.timeout(5):
         return source, await anext(source)
 
 
 @pytest.mark.contract("BUS-330")
-async def test_two_processes_share_the_messages_of_a_group(make_queue) -> None:  # type: ignore[no-untyped-def]
+async def test_two_processes_share_the_messages_of_a_group(make_queue) -> None:
     one, two = await make_queue("one"), await make_queue("two")
     heard: list[str] = []
 
@@ -72,7 +72,7 @@ async def test_two_processes_share_the_messages_of_a_group(make_queue) -> None: 
 
 
 @pytest.mark.contract("BUS-331")
-async def test_what_a_dead_process_held_is_taken_over(make_queue) -> None:  # type: ignore[no-untyped-def]
+async def test_what_a_dead_process_held_is_taken_over(make_queue) -> None:
     dead, alive = await make_queue(GONE), await make_queue("alive")
     await dead.publish("c", [message("a")])
     source, delivery = await first(dead)
@@ -89,7 +89,7 @@ async def test_what_a_dead_process_held_is_taken_over(make_queue) -> None:  # ty
 
 
 @pytest.mark.contract("BUS-331")
-async def test_a_lease_that_is_not_renewed_ends(make_queue) -> None:  # type: ignore[no-untyped-def]
+async def test_a_lease_that_is_not_renewed_ends(make_queue) -> None:
     slow, other = await make_queue("slow", lease=0.05), await make_queue("other")
     slow._renewing.cancel()
     await slow.publish("c", [message("a")])
@@ -102,7 +102,7 @@ async def test_a_lease_that_is_not_renewed_ends(make_queue) -> None:  # type: ig
 
 
 @pytest.mark.contract("BUS-332")
-async def test_a_message_published_twice_is_given_out_once(make_queue) -> None:  # type: ignore[no-untyped-def]
+async def test_a_message_published_twice_is_given_out_once(make_queue) -> None:
     queue = await make_queue()
     await queue.publish("c", [message("a"), message("a")])
     await queue.publish("c", [message("a"), message("b")])
@@ -117,7 +117,7 @@ async def test_a_message_published_twice_is_given_out_once(make_queue) -> None: 
 
 
 @pytest.mark.contract("BUS-333")
-async def test_a_publication_wakes_the_listeners_of_its_process_without_a_poll(make_queue) -> None:  # type: ignore[no-untyped-def]
+async def test_a_publication_wakes_the_listeners_of_its_process_without_a_poll(make_queue) -> None:
     queue = await make_queue(poll_min=30.0, poll_max=30.0)
     sources = [queue.receive("c", group=group, prefetch=1) for group in ("g", None)]
     waiting = [asyncio.ensure_future(anext(source)) for source in sources]
@@ -133,7 +133,7 @@ async def test_a_publication_wakes_the_listeners_of_its_process_without_a_poll(m
 
 
 @pytest.mark.contract("BUS-334")
-async def test_parked_messages_keep_their_reason(make_queue) -> None:  # type: ignore[no-untyped-def]
+async def test_parked_messages_keep_their_reason(make_queue) -> None:
     queue = await make_queue()
     await queue.publish("c", [message("a", key="k")])
     source, delivery = await first(queue)
@@ -145,7 +145,7 @@ async def test_parked_messages_keep_their_reason(make_queue) -> None:  # type: i
 
 
 @pytest.mark.contract("BUS-335")
-async def test_a_channel_that_nobody_listens_to_does_not_grow_for_ever(make_queue) -> None:  # type: ignore[no-untyped-def]
+async def test_a_channel_that_nobody_listens_to_does_not_grow_for_ever(make_queue) -> None:
     queue = await make_queue()
     await queue.publish("nobody", [message(str(number)) for number in range(700)])
     assert await queue.purge(older_than=3600.0, abandoned=3600.0) == 0
@@ -153,7 +153,7 @@ async def test_a_channel_that_nobody_listens_to_does_not_grow_for_ever(make_queu
 
 
 @pytest.mark.contract("BUS-335")
-async def test_what_a_group_has_still_to_be_given_is_kept(make_queue) -> None:  # type: ignore[no-untyped-def]
+async def test_what_a_group_has_still_to_be_given_is_kept(make_queue) -> None:
     queue = await make_queue()
     source = queue.receive("c", group="g", prefetch=1)
     waiting = asyncio.ensure_future(anext(source))
@@ -186,7 +186,7 @@ class Went(Event, key="sku"):
 
 
 @pytest.mark.contract("BUS-337")
-async def test_a_send_in_the_journals_database_is_stored_with_the_effect(house, shop_class, models) -> None:  # type: ignore[no-untyped-def]
+async def test_a_send_in_the_journals_database_is_stored_with_the_effect(house, shop_class, models) -> None:
     class Bus(shop_class):
         @command_handler
         async def go(self, command: Go) -> None:
@@ -210,7 +210,7 @@ async def test_a_send_in_the_journals_database_is_stored_with_the_effect(house, 
 
 
 @pytest.mark.contract("BUS-320")
-async def test_what_a_crash_left_in_another_database_is_moved_once(house, shop_class, models) -> None:  # type: ignore[no-untyped-def]
+async def test_what_a_crash_left_in_another_database_is_moved_once(house, shop_class, models) -> None:
     from wintry.bus.journal import Row
 
     heard: list[str] = []
@@ -237,14 +237,14 @@ async def test_what_a_crash_left_in_another_database_is_moved_once(house, shop_c
     assert len(heard) == 121
 
 
-def row_of(row, id):  # type: ignore[no-untyped-def]
+def row_of(row, id):
     from dataclasses import replace
 
     return replace(row, id=id, lane=None)
 
 
 @pytest.mark.contract("BUS-338")
-async def test_one_process_at_a_time_purges(make_house, shop_class) -> None:  # type: ignore[no-untyped-def]
+async def test_one_process_at_a_time_purges(make_house, shop_class) -> None:
     one, two = await make_house(), await make_house()
     for house in (one, two):
         await house.start(shop_class(house))
@@ -253,7 +253,7 @@ async def test_one_process_at_a_time_purges(make_house, shop_class) -> None:  # 
 
 
 @pytest.mark.contract("BUS-339")
-async def test_the_journal_costs_the_same_with_much_that_is_done(house, shop_class) -> None:  # type: ignore[no-untyped-def]
+async def test_the_journal_costs_the_same_with_much_that_is_done(house, shop_class) -> None:
     await house.start(shop_class(house))
     execution = house.backends["default"].execution()
     insert = (
@@ -273,7 +273,7 @@ async def test_the_journal_costs_the_same_with_much_that_is_done(house, shop_cla
     assert not any(step.startswith("SCAN row") and "USING" not in step for step in steps), steps
 
 
-def literal(statement, values):  # type: ignore[no-untyped-def]
+def literal(statement, values):
     """The statement with its values written out, to be explained."""
     text: str = statement.text
     for name in statement._names:

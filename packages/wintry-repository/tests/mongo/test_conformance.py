@@ -18,7 +18,7 @@ async def backends(request: pytest.FixtureRequest, mongodb_url: str) -> AsyncIte
 
 
 @pytest.mark.anyio
-@pytest.mark.contract("REPO-229")
+@pytest.mark.contract("REPO-329")
 @pytest.mark.parametrize("case", [*CASES, *QUERIES], ids=str)
 async def test_contract(case: Case | QueryCase, backends: Backends) -> None:
     await case.run(backends)

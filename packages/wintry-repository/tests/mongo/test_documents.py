@@ -105,7 +105,7 @@ def change(loaded: Any, mutate: Callable[[Any], object], version: int = 1) -> Up
     return Update(loaded, diff(before, loaded), version)
 
 
-@pytest.mark.contract("REPO-200")
+@pytest.mark.contract("REPO-300")
 async def test_every_field_is_written_in_its_type(open_on: Open) -> None:
     backend = await open_on(Product)
     moment = datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -135,7 +135,7 @@ async def test_every_field_is_written_in_its_type(open_on: Open) -> None:
     assert type(found["_version"]) is Int64
 
 
-@pytest.mark.contract("REPO-201")
+@pytest.mark.contract("REPO-301")
 async def test_a_composite_id_is_a_document(open_on: Open) -> None:
     backend = await open_on(Reading)
 
@@ -147,7 +147,7 @@ async def test_a_composite_id_is_a_document(open_on: Open) -> None:
     assert await load(backend, Reading, ("s", date(2026, 1, 1)))
 
 
-@pytest.mark.contract("REPO-202")
+@pytest.mark.contract("REPO-302")
 async def test_what_a_document_lacks_is_its_default_and_what_it_has_beyond_stays(open_on: Open) -> None:
     backend = await open_on(Product)
     raw = collection(Product, backend)
@@ -162,7 +162,7 @@ async def test_what_a_document_lacks_is_its_default_and_what_it_has_beyond_stays
     assert stored["batches"] == [{"reference": "b", "color": "red", "quantity": 3}]
 
 
-@pytest.mark.contract("REPO-202")
+@pytest.mark.contract("REPO-302")
 async def test_a_document_without_a_version_or_a_needed_field_is_told(open_on: Open) -> None:
     backend = await open_on(Product)
     await collection(Product, backend).insert_many([{"_id": "a"}, {"_id": "b", "_version": 1, "batches": [{}]}])
@@ -211,7 +211,7 @@ PLANS: dict[str, tuple[Callable[[Product], object], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.contract("REPO-203")
+@pytest.mark.contract("REPO-303")
 @pytest.mark.parametrize("name", PLANS)
 async def test_a_change_is_one_small_update(name: str) -> None:
     mutate, expected = PLANS[name]
@@ -220,7 +220,7 @@ async def test_a_change_is_one_small_update(name: str) -> None:
     assert update_of(update.object, update.changes) == expected
 
 
-@pytest.mark.contract("REPO-203")
+@pytest.mark.contract("REPO-303")
 @pytest.mark.parametrize(
     "mutate",
     [
@@ -266,7 +266,7 @@ def edited(product: Product, seed: int) -> None:
                 product.words = [*product.words, "w"] if draw.random() < 0.5 else []
 
 
-@pytest.mark.contract("REPO-203")
+@pytest.mark.contract("REPO-303")
 def test_any_edits_are_stored_as_they_are(mongodb_url: str) -> None:
     with asyncio.Runner() as runner:
         backend = open_backend("default", mongodb_url, {})
@@ -293,7 +293,7 @@ def test_any_edits_are_stored_as_they_are(mongodb_url: str) -> None:
             runner.run(backend.close())
 
 
-@pytest.mark.contract("REPO-204")
+@pytest.mark.contract("REPO-304")
 async def test_unique_values_pass_between_aggregates_in_one_write(open_on: Open) -> None:
     backend = await open_on(Product)
     first = Product(sku="a", code="1", batches=[Batch(reference="x"), Batch(reference="y", quantity=5)])
@@ -318,7 +318,7 @@ async def test_unique_values_pass_between_aggregates_in_one_write(open_on: Open)
     assert all(same(a, b) for (a, _), b in zip(found, (first, second), strict=True))
 
 
-@pytest.mark.contract("REPO-204")
+@pytest.mark.contract("REPO-304")
 async def test_a_deleted_aggregate_s_values_are_free_in_the_same_write(open_on: Open) -> None:
     backend = await open_on(Product)
     await write(backend, Insert(Product(sku="a", code="1", batches=[Batch(reference="x")])))
@@ -328,7 +328,7 @@ async def test_a_deleted_aggregate_s_values_are_free_in_the_same_write(open_on: 
     assert [found.sku for found, _ in await load(backend, Product, "a", "b")] == ["b"]
 
 
-@pytest.mark.contract("REPO-205")
+@pytest.mark.contract("REPO-305")
 async def test_a_unique_value_twice_in_one_aggregate_is_refused(open_on: Open) -> None:
     class Part(Model):
         id: int = RequiredId()
@@ -347,7 +347,7 @@ async def test_a_unique_value_twice_in_one_aggregate_is_refused(open_on: Open) -
     assert (caught.value.field, caught.value.value) == ("parts.serial", "s")
 
 
-@pytest.mark.contract("REPO-206")
+@pytest.mark.contract("REPO-306")
 async def test_one_stale_aggregate_of_many_is_named_and_nothing_is_written(open_on: Open) -> None:
     backend = await open_on(Product)
     await write(backend, *(Insert(Product(sku=sku)) for sku in "abc"))

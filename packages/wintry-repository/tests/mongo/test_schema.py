@@ -37,7 +37,7 @@ class Products(Repository[Product, str], entity=Product):
     async def get_by_code(self, *, code: str) -> Product | None: ...
 
 
-@pytest.mark.contract("REPO-210")
+@pytest.mark.contract("REPO-310")
 async def test_collections_and_indexes_are_made_once(open_on: Open) -> None:
     backend = await open_on(Product)
     await backend.create_schema()
@@ -51,7 +51,7 @@ async def test_collections_and_indexes_are_made_once(open_on: Open) -> None:
     assert len(found) == 4
 
 
-@pytest.mark.contract("REPO-211")
+@pytest.mark.contract("REPO-311")
 @pytest.mark.parametrize(
     ("call", "value", "index"), [(0, "b", "ux_products_batches_reference"), (1, "c", "ux_products_code")]
 )
@@ -84,7 +84,7 @@ async def test_an_equality_on_a_unique_field_uses_its_index(
     assert f"'indexName': '{index}'" in str(considered)
 
 
-@pytest.mark.contract("REPO-210")
+@pytest.mark.contract("REPO-310")
 async def test_an_index_that_is_there_and_differs_stops_the_start(open_on: Open) -> None:
     backend = await open_on(Product)
     raw = collection(Product, backend)
@@ -95,7 +95,7 @@ async def test_an_index_that_is_there_and_differs_stops_the_start(open_on: Open)
         await backend.create_schema()
 
 
-@pytest.mark.contract("REPO-212")
+@pytest.mark.contract("REPO-312")
 async def test_unique_where_elements_may_lack_the_field_is_unsupported() -> None:
     class Part(Model):
         id: int = RequiredId()
@@ -122,7 +122,7 @@ async def test_unique_where_elements_may_lack_the_field_is_unsupported() -> None
             backend.bind(model)
 
 
-@pytest.mark.contract("REPO-213")
+@pytest.mark.contract("REPO-313")
 async def test_names_that_clash_are_told_by_the_definition() -> None:
     class Versioned(Model):
         id: int = RequiredId()
@@ -143,7 +143,7 @@ async def test_names_that_clash_are_told_by_the_definition() -> None:
         backend.bind(second)
 
 
-@pytest.mark.contract("REPO-214")
+@pytest.mark.contract("REPO-314")
 @pytest.mark.parametrize(
     ("url", "options", "name"),
     [
@@ -160,7 +160,7 @@ async def test_the_database_is_the_url_s_or_the_option_s_or_the_application_s(
     assert open_backend("default", url, options).client.database_name == name
 
 
-@pytest.mark.contract("REPO-214")
+@pytest.mark.contract("REPO-314")
 async def test_a_wrong_url_or_option_is_told_without_the_password() -> None:
     for url, options, reason in (
         ("mongodb://localhost", {"poolsize": 3}, "no option is called 'poolsize'"),

@@ -67,7 +67,7 @@ async def stored(backend: MongoBackend, id: str = "x") -> Any:
     return await collection(Item, backend).find_one({"_id": id})
 
 
-@pytest.mark.contract("REPO-220")
+@pytest.mark.contract("REPO-320")
 async def test_a_transaction_sees_one_moment(backend: MongoBackend) -> None:
     async with executions(backend, 2) as (first, second):
         ((before, _),) = await backend.load(first, Item, ["x"])
@@ -78,7 +78,7 @@ async def test_a_transaction_sees_one_moment(backend: MongoBackend) -> None:
         assert (before, after, version) == (Item(id="x"), Item(id="x"), 1)
 
 
-@pytest.mark.contract("REPO-220")
+@pytest.mark.contract("REPO-320")
 async def test_the_second_of_two_writers_is_told_so(backend: MongoBackend) -> None:
     async with executions(backend, 2) as (first, second):
         await backend.load(second, Item, ["x"])
@@ -94,7 +94,7 @@ async def test_the_second_of_two_writers_is_told_so(backend: MongoBackend) -> No
     assert (await stored(backend))["n"] == 1
 
 
-@pytest.mark.contract("REPO-221")
+@pytest.mark.contract("REPO-321")
 async def test_a_transaction_that_the_server_has_ended_is_aborted(backend: MongoBackend) -> None:
     async with executions(backend, 1) as (execution,):
         await add(backend, execution)
@@ -106,7 +106,7 @@ async def test_a_transaction_that_the_server_has_ended_is_aborted(backend: Mongo
     assert (await stored(backend))["n"] == 0
 
 
-@pytest.mark.contract("REPO-222")
+@pytest.mark.contract("REPO-322")
 async def test_a_commit_whose_outcome_is_not_known_is_sent_again(backend: MongoBackend) -> None:
     admin = backend.client.client.get_database("admin")
     async with executions(backend, 1) as (execution,):
@@ -129,7 +129,7 @@ async def test_a_commit_whose_outcome_is_not_known_is_sent_again(backend: MongoB
     assert (await stored(backend))["n"] == 1
 
 
-@pytest.mark.contract("REPO-223")
+@pytest.mark.contract("REPO-323")
 async def test_who_may_only_read_cannot_write(backend: MongoBackend) -> None:
     execution = backend.execution(read_only=True)
     with pytest.raises(StoreError, match="may only read"):
@@ -139,7 +139,7 @@ async def test_who_may_only_read_cannot_write(backend: MongoBackend) -> None:
         backend.execution(isolation="serializable")
 
 
-@pytest.mark.contract("REPO-223")
+@pytest.mark.contract("REPO-323")
 async def test_a_read_outside_a_unit_opens_no_transaction(backend: MongoBackend) -> None:
     execution = backend.execution(read_only=True, isolation="autocommit")
     assert await backend.load(execution, Item, ["x"])
@@ -149,7 +149,7 @@ async def test_a_read_outside_a_unit_opens_no_transaction(backend: MongoBackend)
     await execution.commit()
 
 
-@pytest.mark.contract("REPO-224")
+@pytest.mark.contract("REPO-324")
 async def test_statements_of_one_s_own_join_the_transaction(backend: MongoBackend) -> None:
     async with executions(backend, 1) as (execution,):
         await execution.begin()
@@ -160,7 +160,7 @@ async def test_statements_of_one_s_own_join_the_transaction(backend: MongoBacken
     assert (await stored(backend))["n"] == 0
 
 
-@pytest.mark.contract("REPO-225")
+@pytest.mark.contract("REPO-325")
 async def test_a_cancelled_statement_leaves_no_transaction_open(open_on: Open) -> None:
     backend = await open_on(Item)
     admin = backend.client.client.get_database("admin")
@@ -182,7 +182,7 @@ async def test_a_cancelled_statement_leaves_no_transaction_open(open_on: Open) -
     assert await stored(backend) is None
 
 
-@pytest.mark.contract("REPO-226")
+@pytest.mark.contract("REPO-326")
 async def test_the_time_of_a_transaction_ends(open_on: Open) -> None:
     backend = await open_on(Item)
     admin = backend.client.client.get_database("admin")
@@ -202,7 +202,7 @@ async def test_the_time_of_a_transaction_ends(open_on: Open) -> None:
         await admin.command("configureFailPoint", "failCommand", mode="off")
 
 
-@pytest.mark.contract("REPO-227")
+@pytest.mark.contract("REPO-327")
 async def test_a_pool_that_runs_dry_says_so(open_on: Open) -> None:
     backend = await open_on(Item, pool_size=1, acquire_timeout=0.1)
     admin_of = open_backend("admin", backend.client.url, {})
@@ -226,7 +226,7 @@ async def test_a_pool_that_runs_dry_says_so(open_on: Open) -> None:
         await admin_of.close()
 
 
-@pytest.mark.contract("REPO-228")
+@pytest.mark.contract("REPO-328")
 async def test_a_server_that_stands_alone_is_refused_with_what_to_do(standalone_url: str) -> None:
     backend = open_backend("default", standalone_url, {})
 
@@ -234,10 +234,8 @@ async def test_a_server_that_stands_alone_is_refused_with_what_to_do(standalone_
         await backend.open()
 
 
-@pytest.mark.contract("REPO-228")
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # PyMongo's monitor, stopped in a connect
+@pytest.mark.contract("REPO-328")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a socket that PyMongo's monitor leaves
 @pytest.mark.parametrize("client", ["pymongo", "motor"])
 async def test_a_server_that_is_not_there_is_unreachable(client: str) -> None:
     with socket.socket() as taken:

@@ -1,4 +1,4 @@
-"""Databases of SQLite in a temporary folder, and the Models that the tests of the SQL backend share."""
+"""Databases, most of them of SQLite in a temporary folder, and the Models that the tests of the SQL backend share."""
 
 from __future__ import annotations
 
@@ -128,9 +128,29 @@ def open_on(stack: AsyncExitStack) -> Open:
 
 
 @pytest.fixture
-async def backend(file: Path, open_on: Open) -> SqlBackend:
-    """An open backend on `file` with the schema of the shared Models."""
-    return await open_on(file)
+def database() -> str:
+    """The kind of `backend`; a module whose tests hold for all of them has a fixture with parameters in its place."""
+    return "sqlite"
+
+
+@pytest.fixture
+async def backend(
+    request: pytest.FixtureRequest, database: str, file: Path, open_on: Open, stack: AsyncExitStack
+) -> SqlBackend:
+    """An open, empty backend with the schema of the shared Models: on `file`, or on PostgreSQL."""
+    if database == "sqlite":
+        return await open_on(file)
+    backend = open_backend("default", request.getfixturevalue("shared_postgres_url"), {"pool_size": 4})
+    backend.bind(Product)
+    backend.bind(Everything)
+    await backend.open()
+    stack.push_async_callback(backend.close)
+    await backend.create_schema()
+    execution = backend.execution()
+    await execution.change("DELETE FROM products", ())
+    await execution.change("DELETE FROM everythings", ())
+    await execution.commit()
+    return backend
 
 
 class Store:
@@ -168,7 +188,7 @@ class Store:
     async def rows(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
         execution = self.backend.execution(read_only=True)
         try:
-            return await execution.fetch(text, values)
+            return [tuple(row) for row in await execution.fetch(text, values)]
         finally:
             await execution.close()
 

@@ -22,6 +22,14 @@ from wintry.repository.sql import SqlBackend, open_backend
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """All of this holds on both."""
+    kind: str = request.param
+    return kind
+
+
 Mutation = Callable[[list[Any], Callable[[str], Any]], object]
 
 MUTATIONS: dict[str, Mutation] = {
@@ -170,14 +178,19 @@ async def test_every_set_is_stored(
 
 @asynccontextmanager
 async def statements(backend: SqlBackend, changed: Model, changes: ChangeSet) -> AsyncIterator[list[str]]:
-    """The statements of one write, as SQLite runs them."""
+    """The statements of one write, as the database runs them."""
     execution = backend.execution()
     try:
         await execution.begin()
         seen: list[str] = []
-        await execution.driver.set_trace_callback(seen.append)
-        await backend.write(execution, [Update(changed, changes, 1)])
-        await execution.driver.set_trace_callback(None)
+        if backend.kind == "sqlite":
+            await execution.driver.set_trace_callback(seen.append)
+            await backend.write(execution, [Update(changed, changes, 1)])
+            await execution.driver.set_trace_callback(None)
+        else:
+            with execution.driver.query_logger(lambda record: seen.append(record.query)):
+                await backend.write(execution, [Update(changed, changes, 1)])
+                await asyncio.sleep(0)  # a statement is told in the next round of the event loop
         yield seen
         await execution.commit()
     finally:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from asyncio import Task
+from asyncio import Task, current_task
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -52,7 +52,6 @@ class Call:
     attempt = 1
     commits = 0
     open = False
-    entry = False  # a listener's: commands that it handles begin a chain of deliveries of their own
     settled = False  # its row is closed, or another will deliver it
     waiting = False  # in its lane, for a worker to run it
     lane: str | None = None
@@ -88,6 +87,11 @@ class Call:
         if self._id is None:
             self._id = random_id() if self.parent is None else child_id(self.parent, self.number)
         return self._id
+
+    @property
+    def entry(self) -> bool:
+        """Whether it is a listener's: the commands that it handles begin a chain of deliveries of their own."""
+        return self.route.entry
 
     @property
     def correlation_id(self) -> str:
@@ -253,12 +257,11 @@ class Call:
         """
         call = cls(route, route.decode(row))
         call.take(row)
-        time = row.headers.get("time")
         call.identify(
             row.id,
             correlation=row.correlation_id,
             causation=row.parent_id,
-            time=None if time is None else float(time),
+            time=_seconds(row.headers.get("time")),
             traceparent=row.headers.get("traceparent"),
         )
         return call
@@ -267,6 +270,13 @@ class Call:
         """This call is the delivery of a row that this process has leased."""
         self.row, self.lane, self.attempt = row, row.lane, row.attempts
         self.inbox = (row.id, row.target)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def current() -> Envelope:
@@ -279,6 +289,12 @@ def current() -> Envelope:
     if call is None or not call.open:
         raise NotInHandler("current() tells about the message being handled, and no handler is running here")
     return call.envelope
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancels the calling task; if not, a CancelledError is a fault of the handler that raised it."""
+    task = current_task()
+    return task is None or task.cancelling() > 0
 
 
 def child_id(parent: Call, number: int) -> str:

@@ -17,7 +17,7 @@ import traceback
 from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
-from .call import Call, running
+from .call import Call, is_cancelled, running
 from .errors import AlreadyHandled, Discard, LeaseLost, Park
 from .failpoints import reach
 
@@ -43,7 +43,10 @@ async def deliver(runtime: Runtime, call: Call) -> None:
                 await flush(runtime, call)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is settled
         await runtime.dispatcher.finish(_settle_failure(runtime, call, error))
-    except CancelledError:
+    except CancelledError as error:
+        if not is_cancelled():
+            await runtime.dispatcher.finish(_settle_failure(runtime, call, error))
+            return
         call.restart()
         runtime.dispatcher.give_back(call)
         raise
@@ -70,7 +73,7 @@ async def _attempt(runtime: Runtime, call: Call) -> None:
 
 
 async def _run(runtime: Runtime, call: Call, queue: object) -> None:
-    if runtime.open_unit is None or call.route.handler is None:
+    if runtime.open_unit is None or not call.route.unit:
         await call.route.run(queue, call)
         return
     async with runtime.open_unit(call):
@@ -109,7 +112,7 @@ async def _leave(runtime: Runtime, call: Call) -> None:
     await runtime.dispatcher.release_returned()
 
 
-async def _settle_failure(runtime: Runtime, call: Call, error: Exception) -> None:
+async def _settle_failure(runtime: Runtime, call: Call, error: BaseException) -> None:
     """Repeat, park or drop an attempt that raised."""
     target = call.route.target
     if isinstance(error, LeaseLost):
@@ -133,7 +136,7 @@ async def _settle_failure(runtime: Runtime, call: Call, error: Exception) -> Non
             await _leave(runtime, call)
 
 
-async def _repeat(runtime: Runtime, call: Call, seq: int, error: Exception, delay: float) -> None:
+async def _repeat(runtime: Runtime, call: Call, seq: int, error: BaseException, delay: float) -> None:
     text = "%s failed for %r with %r: attempt %d, the next in %.3g s"
     logger.warning(text, call.route.target, call.message, error, call.attempt, delay)
     runtime.dispatcher.step_back(call)
@@ -142,7 +145,7 @@ async def _repeat(runtime: Runtime, call: Call, seq: int, error: Exception, dela
     runtime.dispatcher.wake_in(delay)
 
 
-async def _park(runtime: Runtime, call: Call, seq: int, error: Exception) -> None:
+async def _park(runtime: Runtime, call: Call, seq: int, error: BaseException) -> None:
     logger.error("%s failed for %r and is parked", call.route.target, call.message, exc_info=error)
     if runtime.observers:
         runtime.tell_parked(call, error)
@@ -156,5 +159,5 @@ async def _park(runtime: Runtime, call: Call, seq: int, error: Exception) -> Non
         runtime.dispatcher.settled(call)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return str(error) if isinstance(error, Park) else "".join(traceback.format_exception(error))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from contextvars import copy_context
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 logger = logging.getLogger("wintry.bus")
+
+ENDING = 1.0
+"""Seconds that a cancelled handler is given to end."""
 
 
 class Dispatcher:
@@ -108,14 +112,14 @@ class Dispatcher:
         """Deliver a chain here, as far as the budget goes, and leave the rest to the workers."""
         queue = deque(calls)
         runtime = self._runtime
-        end = monotonic() + runtime.limits.inline_budget
+        until = monotonic() + runtime.limits.inline_budget
         try:
             while queue:
                 call = queue.popleft()
                 if call.settled:
                     continue
                 waits = call.lane is not None and not self._lanes.is_head(call)
-                if waits or call.route.background or monotonic() > end:
+                if waits or call.route.background or monotonic() > until:
                     self.submit(call)
                     await self._room_for_more()
                     continue
@@ -146,6 +150,8 @@ class Dispatcher:
             self._waiting += 1
 
     async def _room_for_more(self) -> None:
+        if asyncio.current_task() in self._workers:
+            return  # a listener that was redriven has handled a command: workers that wait for workers wait for ever
         while self._load > self._runtime.limits.backlog and not self._closing:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.append(future)
@@ -318,9 +324,13 @@ class Dispatcher:
         route = runtime.route(row.target)
         try:
             call = Call.of_row(route, row)
-        except Undecodable as error:
-            logger.error("%s: row %d is parked: %s", row.target, row.seq, error)
-            await runtime.store.park(row.seq, owner=runtime.owner, error=str(error))
+        except Exception as error:
+            logger.error("%s: row %d cannot be read and is parked", row.target, row.seq, exc_info=error)
+            reason = str(error) if isinstance(error, Undecodable) else "".join(traceback.format_exception(error))
+            try:
+                await runtime.store.park(row.seq, owner=runtime.owner, error=reason)
+            except Exception:
+                logger.exception("row %d could not be parked; it is tried again when its lease ends", row.seq)
             return
         self._held[row.seq] = call
         if row.lane is not None:
@@ -388,20 +398,18 @@ class Dispatcher:
         Without a journal there is nobody to give back to: then what waits is delivered too, as far as time allows.
         """
         loop = asyncio.get_running_loop()
-        end = loop.time() + deadline
+        until = loop.time() + deadline
         if self._runtime.journal is not None:
             await self._stop_taking()
             self._queue.clear()
         while self._workers or self._others or self._queue:
-            left = end - loop.time()
+            left = until - loop.time()
             if left <= 0:
                 break
             await asyncio.wait([*self._workers, *self._others], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         await self._stop_taking()
         rest = [*self._workers, *self._others]
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        await end(rest)
         if self._load and self._runtime.journal is None:
             logger.warning("%d deliveries are lost: no journal is configured", self._load + len(rest))
         if self._held and self._runtime.journal is not None:
@@ -421,3 +429,13 @@ class Dispatcher:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait for them, but not for ever for one that swallows it."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, stubborn = await asyncio.wait(tasks, timeout=ENDING)
+        if stubborn:
+            logger.error("%d handlers do not end although they are cancelled", len(stubborn))

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 FAILPOINTS = {
     "acked": "a received message was acknowledged",
     "appended": "rows are written, their transaction is not committed",
+    "buried": "a message that its listener gave up is a dead letter, and not yet acknowledged",
     "claimed": "a row was leased by a claim",
     "committed": "the transaction of state and rows has committed, nothing is delivered",
     "delivered": "a delivery's effect is stored, its row is not closed",

@@ -66,6 +66,7 @@ class ChannelRoute(Route):
     """The route to a channel of a transport."""
 
     laned = True
+    unit = False
 
     def __init__(self, runtime: Runtime, name: str, transport: Transport, channel: str) -> None:
         async def publish(_: Any, outgoing: Outgoing) -> None:

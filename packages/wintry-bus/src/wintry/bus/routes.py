@@ -29,6 +29,9 @@ class Route:
     """What running one handler takes."""
 
     background = False
+    entry = False  # what it delivers came from outside
+    version: int | None = None  # the newest version of the bodies that it reads; None: it reads every one
+    unit = True  # whether a unit of work surrounds it
     hold = False
     instance: object = None  # what its handler runs on where there is no container
     laned = False  # whether its messages may have a lane
@@ -55,12 +58,17 @@ class Route:
         call.open = True
         try:
             if self.chain is None:
-                return await self.invoke(queue, call.message)
-            return await self.chain(queue, call.envelope)
+                result = await self.invoke(queue, call.message)
+            else:
+                result = await self.chain(queue, call.envelope)
         except BaseException as error:
             if call.expired and call.task is not None and call.task.uncancel() == 0:
                 raise HandlerTimeout(f"{self.target} ran longer than {self.timeout:g} s") from error
             raise
+        else:
+            if call.expired and call.task is not None:
+                call.task.uncancel()  # the handler swallowed it: whoever runs next in this task is not cancelled
+            return result
         finally:
             call.open = False
             if call.task is not None:
@@ -95,6 +103,7 @@ class HandlerRoute(Route):
         self.handler = handler
         self.message = handler.message
         self.entry_retry = handler.entry_retry
+        self.version = handler.message.__contract__.version
         self.background = handler.mark.background
         self.hold = handler.mark.on_exhausted == "hold"
         self.key = handler.message.__contract__.key

@@ -49,7 +49,7 @@ class Observer(Protocol):
     def on_registered(self, message: Message) -> None: ...
     def on_published(self, channel: str, body: bytes) -> None: ...
     def on_handled(self, message: Message, handler: str) -> None: ...
-    def on_parked(self, message: object, handler: str, error: Exception) -> None: ...
+    def on_parked(self, message: object, handler: str, error: BaseException) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +173,16 @@ class Runtime:
                 route.instance = queue
         return routes
 
+    def listen(self, route: Route) -> None:
+        """Deliver what is redriven to a listener.
+
+        Raises:
+            DefinitionError: a handler or another listener has this id already.
+        """
+        if route.target in self._targets:
+            raise DefinitionError([Fault(route.target, "a handler or another listener has this id", "rename one")])
+        self._targets[route.target] = route
+
     def route(self, target: str) -> Route:
         """The route to a handler's id or `transport:channel`.
 
@@ -200,11 +210,7 @@ class Runtime:
     @property
     def known(self) -> Known:
         """What this process can deliver."""
-        handlers = {
-            route.target: route.handler.message.__contract__.version
-            for route in self._targets.values()
-            if route.handler is not None
-        }
+        handlers = {route.target: route.version for route in self._targets.values() if route.version is not None}
         return Known(handlers, frozenset(self.transports))
 
     def deadlines(self, seconds: float) -> Deadlines:
@@ -230,7 +236,7 @@ class Runtime:
                 else:
                     observer.on_published(message.channel, message.body)
 
-    def tell_parked(self, call: Call, error: Exception) -> None:
+    def tell_parked(self, call: Call, error: BaseException) -> None:
         for observer in self.observers:
             observer.on_parked(call.message, call.route.target, error)
 

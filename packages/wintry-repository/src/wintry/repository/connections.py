@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Factory: TypeAlias = "Callable[[str, str, Options], Backend]"
 
 GROUP: Final = "wintry.backends"
-_EXTRAS: Final = MappingProxyType({"sqlite": "sqlite", "postgresql": "pg", "mongodb": "mongo"})
+_EXTRAS: Final = MappingProxyType({"sqlite": "sqlite", "postgresql": "pg", "postgres": "pg", "mongodb": "mongo"})
 """The extra of this distribution that brings the client of a store."""
 
 

@@ -91,7 +91,7 @@ class App(Starlette):
         self.router.redirect_slashes = False  # a redirect would be built from what the client calls the host
 
     def build_middleware_stack(self) -> ASGIApp:
-        return logs.RequestLog(super().build_middleware_stack(), self.access)
+        return logs.RequestLog(super().build_middleware_stack(), self.access, lambda: self.phase == "closing")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-Phase = Literal["starting", "running", "draining"]
+Phase = Literal["starting", "running", "draining", "closing"]
 
 
 def health_routes(

@@ -73,7 +73,7 @@ def specs_of(cls: type[Any], transporters: Sequence[TransporterSettings]) -> Ite
         marks: tuple[ChannelMark, ...] = getattr(function, CHANNELS, ())
         if marks and (decode := decoder(function)) is not None:
             for mark in marks:
-                listener = f"{place}.{attribute}" if len(marks) == 1 else f"{place}.{attribute}:{mark.channel}"
+                listener = f"{place}.{attribute}" if len(marks) == 1 else f"{place}.{attribute}@{mark.channel}"
                 yield ListenerSpec(listener, cls, function, mark.channel, mark.broadcast, name, decode)
 
 

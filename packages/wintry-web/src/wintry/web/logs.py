@@ -12,6 +12,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quoted
 from queue import SimpleQueue
 from typing import Any
@@ -119,12 +120,14 @@ class AccessWriter:
 class RequestLog:
     """Middleware: gives each request an id (`X-Request-ID`, in `request.state.request_id`), and logs its answer.
 
-    An id that the client sends is kept if it is at most 64 letters, digits, dots, dashes and underscores.
+    An id that the client sends is kept if it is at most 64 letters, digits, dots, dashes and underscores. While the
+    application is `leaving`, its answers ask clients to close their connections.
     """
 
-    def __init__(self, app: ASGIApp, writer: AccessWriter | None) -> None:
+    def __init__(self, app: ASGIApp, writer: AccessWriter | None, leaving: Callable[[], bool]) -> None:
         self.app = app
         self.writer = writer
+        self.leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -141,6 +144,8 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                if self.leaving():
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 START_FAILURE = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HEADER_BYTES = 64 * 1024
+LINGER_SECONDS = 1.0
+"""How long a connection without a request may stay open at the end: closed under a client that is just about to send,
+it would be a request that is neither answered nor refused."""
 HIGHEST_PORT = 65535
 
 logger = logging.getLogger("wintry.web")
@@ -121,6 +124,14 @@ def make_server(app: App) -> uvicorn.Server:
             except SystemExit:
                 self.should_exit = True
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Listen no more, then wait for what clients are sending on open connections; each answer closes one."""
+            for listener in (*self.servers, *(sockets or ())):
+                listener.close()
+            app.phase = "closing"  # not before: a client that is told to close comes back with a new connection
+            await quiet(self)
+            await super().shutdown(sockets)
+
     seconds = app.settings.drain_seconds
     config = uvicorn.Config(
         app,
@@ -133,6 +144,16 @@ def make_server(app: App) -> uvicorn.Server:
         timeout_graceful_shutdown=int(seconds) + 1,
     )
     return Server(config)
+
+
+async def quiet(server: uvicorn.Server) -> None:
+    """Wait until clients have closed their connections, or have had the time to."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + LINGER_SECONDS
+    while server.server_state.connections:  # the server has no event for it
+        if clock() > until or server.force_exit:
+            return
+        await asyncio.sleep(0.01)
 
 
 async def tell(server: uvicorn.Server, listening: socket.socket, ready: Callable[[str], None]) -> None:

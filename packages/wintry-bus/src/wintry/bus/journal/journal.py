@@ -128,6 +128,13 @@ class Journal(Protocol):
         """Make a row a dead letter. With `hold` the rows behind it in its lane wait until a person decides."""
         ...
 
+    async def bury(self, rows: Sequence[Row]) -> None:
+        """Store rows that are dead letters from the start, with their `attempts` and `error`.
+
+        A row whose (id, target) is known is left as it is.
+        """
+        ...
+
     async def renew(self, seqs: Sequence[int], *, owner: str, lease: float) -> Sequence[int]:
         """Lengthen leases to `lease` seconds from now and return the rows that the owner still held."""
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from .journal import Known, Row, Seen, Stats, Status
@@ -111,6 +112,15 @@ class MemoryJournal:
             self._settle(row, Status.HELD if hold else Status.PARKED, error)
             return True
         return False
+
+    async def bury(self, rows: Sequence[Row]) -> None:
+        for given in rows:
+            if (given.id, given.target) not in self._ids:
+                self._seq += 1
+                now = self._now()
+                row = replace(given, seq=self._seq, status=Status.PARKED, created_at=now, due=now)
+                self._rows[row.seq] = row
+                self._ids[row.id, row.target] = row.seq
 
     async def renew(self, seqs: Sequence[int], *, owner: str, lease: float) -> Sequence[int]:
         held = self._held(seqs, owner)

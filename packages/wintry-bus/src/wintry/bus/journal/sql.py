@@ -177,6 +177,20 @@ class SqlJournal:
         status = Status.HELD if hold else Status.PARKED
         return await self.commits.run(lambda on: self._leases.park(on, seq, owner, error, status=status))
 
+    async def bury(self, rows: Sequence[Row]) -> None:
+        text = (
+            f"INSERT INTO {JOURNAL} (id, target, type, version, body, correlation_id, parent_id, lane, headers, due, "
+            "status, attempts, error, created_at) VALUES (:id, :target, :type, :version, :body, :correlation, :parent, "
+            ":lane, :headers, {now}, 'parked', :attempts, :error, {now}) ON CONFLICT (id, target) DO NOTHING"
+        )
+
+        async def work(on: SqlExecution) -> None:
+            for row in rows:
+                values = {**contents(row), "attempts": row.attempts, "error": row.error}
+                await self._statements(text).change(on, values)
+
+        await self.commits.run(work)
+
     async def renew(self, seqs: Sequence[int], *, owner: str, lease: float) -> Sequence[int]:
         milliseconds = _milliseconds(lease)
         return await self.commits.run(lambda on: self._leases.renew(on, seqs, owner, milliseconds)) if seqs else []
@@ -389,7 +403,7 @@ def _row(values: tuple[Any, ...]) -> Row:
         correlation_id=correlation,
         parent_id=parent,
         lane=lane,
-        headers=json.loads(headers),
+        headers=_headers(headers),
         due=_moment(due),
         seq=seq,
         status=Status(status),
@@ -400,6 +414,15 @@ def _row(values: tuple[Any, ...]) -> Row:
         created_at=_moment(created),
         done_at=None if done is None else _moment(done),
     )
+
+
+def _headers(text: str) -> dict[str, str]:
+    """What travels beside a body; nothing, where somebody has spoilt it: the claims of all others must go on."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:

@@ -95,7 +95,7 @@ class Around(UnitHook):
             self._hooks = use_hooks(self)
             self._hooks.__enter__()
             return
-        if call.row is not None and call.row.attempts > 1 and await self._effect_is_stored(call.row):
+        if call.row is not None and (call.entry or call.row.attempts > 1) and await self._effect_is_stored(call.row):
             raise AlreadyHandled("its effect was stored by an earlier attempt")
         self._token = _innermost.set(self)
         self._hidden = current.set(None)
@@ -130,11 +130,16 @@ class Around(UnitHook):
             raise reason
 
     async def _effect_is_stored(self, row: Row) -> bool:
-        """Whether an earlier attempt has committed in another database, and did not come to closing its row."""
+        """Whether an earlier attempt has committed, and did not come to closing its row.
+
+        One of a delivery has, in another database. A listener's message may have been given out by the transport once
+        more, since the row was made, and its record may be in any.
+        """
         journal = self._units.journal
         if journal is None:
             return False
-        return await journal.recorded(row.id, row.target, self._units.relays) is not None
+        places = journal.inboxes if self._call.entry else self._units.relays
+        return await journal.recorded(row.id, row.target, places) is not None
 
     # the hook of units
 
@@ -169,10 +174,10 @@ class Around(UnitHook):
     async def _store_here(self, journal: SqlJournal, unit: Unit) -> None:
         call, units = self._call, self._units
         execution = writing(unit, journal.backend)
-        if unit is self._ambient and call.row is not None:
-            if not await journal.complete([call.row.seq], owner=units.owner, execution=execution):
-                raise LeaseLost(f"row {call.row.seq} belongs to another process")
-        else:
+        row = call.row if unit is self._ambient else None
+        if row is not None and not await journal.complete([row.seq], owner=units.owner, execution=execution):
+            raise LeaseLost(f"row {row.seq} belongs to another process")
+        if row is None or call.entry:
             await self._record(journal, journal.backend, execution)
         self._stored = []
         if self._rows:

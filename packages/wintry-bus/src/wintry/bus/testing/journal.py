@@ -46,6 +46,30 @@ async def parked(journal: JournalStore, id: str, *, lane: str | None = None, hol
 class JournalContract:
     """What every store of a journal does."""
 
+    # bury
+
+    async def test_what_is_buried_is_a_dead_letter_at_once(self, journal: JournalStore) -> None:
+        await journal.bury([row("a", headers={"channel": "c"}, attempts=3, error="why")])
+        (dead,) = await journal.dead()
+        assert (dead.id, dead.status, dead.attempts, dead.error) == ("a", Status.PARKED, 3, "why")
+        assert dict(dead.headers) == {"channel": "c"}
+        assert await claim(journal) == []
+
+    async def test_burying_a_known_id_and_target_changes_nothing(self, journal: JournalStore) -> None:
+        await append(journal, row("a"))
+        await journal.bury([row("a", error="why"), row("b", error="first")])
+        await journal.bury([row("b", error="second")])
+        assert [(dead.id, dead.error) for dead in await journal.dead()] == [("b", "first")]
+
+    async def test_what_is_buried_can_be_redriven_and_discarded(self, journal: JournalStore) -> None:
+        await journal.bury([row("a", attempts=3, error="why"), row("b", error="why")])
+        first, second = await journal.dead()
+        assert await journal.redrive([first.seq]) == 1
+        (claimed,) = await journal.claim(limit=9, owner=ME, lease=LONG, known=KNOWN)
+        assert (claimed.id, claimed.attempts) == ("a", 1)
+        assert await journal.discard([second.seq]) == 1
+        assert await journal.dead() == []
+
     # append
 
     async def test_a_row_comes_back_as_it_was_given(self, journal: JournalStore) -> None:

@@ -45,7 +45,7 @@ class Recording:
         self.messages: list[Message] = []
         self.handled: list[tuple[Message, str]] = []
         self.sent: list[Sent] = []
-        self.failed: list[tuple[object, str, Exception]] = []
+        self.failed: list[tuple[object, str, BaseException]] = []
 
     def of(self, message: type[M]) -> Sequence[M]:
         """The registered messages of a type."""
@@ -87,7 +87,7 @@ class Recording:
     def on_handled(self, message: Message, handler: str) -> None:
         self.handled.append((message, handler))
 
-    def on_parked(self, message: object, handler: str, error: Exception) -> None:
+    def on_parked(self, message: object, handler: str, error: BaseException) -> None:
         self.failed.append((message, handler, error))
 
 

@@ -2,8 +2,12 @@
 
 One task a channel reads as long as there is room, so a listener that is behind stops reading instead of dropping. Each
 message is decoded, run as a call of its own with its stable id, and then acknowledged; an error that may pass is
-repeated here with the bus's own `Retry`, any other, and a body that does not decode, is parked with its reason. When
+repeated here with the bus's own `Retry`, any other, and a body that does not decode, is given up with its reason. When
 reading fails the task waits and connects again: a listener ends only when it is drained.
+
+What is given up becomes a row of the journal, parked, and is then acknowledged: it is among the dead letters of the
+bus whatever the transport is. The runtime knows the listeners as routes, so that a row that is redriven comes back here
+like any delivery. Without a journal, and for a broadcast, which has no single receiver, the transport parks it.
 """
 
 from __future__ import annotations
@@ -18,11 +22,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..call import Call, running
+from ..call import Call, is_cancelled, running
 from ..delivery import flush
-from ..errors import AlreadyHandled, CapabilityError, Discard, Park
+from ..dispatch import end
+from ..errors import AlreadyHandled, CapabilityError, Discard, Park, Undecodable
 from ..failpoints import reach
 from ..handlers import TIMEOUT
+from ..journal.journal import Row
 from ..middleware import compile_chain
 from ..retry import DELIVERIES, Retry
 from ..routes import Route
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from ..runtime import Runtime
 
 logger = logging.getLogger("wintry.bus")
+BODY_VERSION = 1  # of what is kept of a message: its body as it came
 _PAUSES = Retry(attempts=None, base=0.1, cap=10.0, on=Exception)
 
 
@@ -39,8 +46,8 @@ _PAUSES = Retry(attempts=None, base=0.1, cap=10.0, on=Exception)
 class Listener:
     """Who listens to a channel.
 
-    `id` names it in logs and in the inbox, `decode` makes the argument of `handle` from a body and raises ValueError
-    if it cannot. With `broadcast` every process hears every message; otherwise the processes of one group compete.
+    `id` names it in logs, in the inbox and among dead letters, and has no colon; `decode` makes the
+    argument of `handle` from a body and raises, say ValueError, if it cannot. With `broadcast` every process hears every message; otherwise the processes of one group compete.
     At most `concurrency` messages are handled at a time; `timeout` is in seconds.
     """
 
@@ -53,9 +60,16 @@ class Listener:
     retry: Retry = DELIVERIES
     timeout: float | None = TIMEOUT
 
+    def __post_init__(self) -> None:
+        if ":" in self.id:
+            raise ValueError(f"the listener's id {self.id!r} has a colon, which stands for a channel of a transport")
+
 
 class ListenerRoute(Route):
     """The route to a listener."""
+
+    entry = True
+    version = BODY_VERSION
 
     def __init__(self, runtime: Runtime, listener: Listener) -> None:
         async def invoke(_: object, message: object) -> object:
@@ -63,6 +77,17 @@ class ListenerRoute(Route):
 
         super().__init__(runtime, listener.id, listener.retry, invoke, listener.timeout)
         self.chain = compile_chain(invoke, runtime.middleware)
+        self.listener = listener
+
+    def decode(self, row: Row) -> Any:
+        return self.read(row.body)
+
+    def read(self, body: bytes) -> Any:
+        """The argument of the listener. Raises `Undecodable`."""
+        try:
+            return self.listener.decode(body)
+        except Exception as error:
+            raise Undecodable(f"the body does not fit: {error}") from error
 
 
 class Runner:
@@ -75,6 +100,9 @@ class Runner:
         self._transport = transport
         self._group = group
         self._routes = {listener: ListenerRoute(runtime, listener) for listener in listeners}
+        for listener, route in self._routes.items():
+            if not listener.broadcast:
+                runtime.listen(route)
         self._readers: list[asyncio.Task[None]] = []
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._draining = False
@@ -95,10 +123,7 @@ class Runner:
         self._draining = True
         if self._running:
             await asyncio.wait([*self._running], timeout=deadline)
-        unfinished = [*self._running]
-        for task in (*unfinished, *self._readers):
-            task.cancel()
-        await asyncio.gather(*unfinished, *self._readers, return_exceptions=True)
+        await end([*self._running, *self._readers])
         self._readers = []
 
     async def _read(self, listener: Listener) -> None:
@@ -139,10 +164,10 @@ class Runner:
         """One message, settled whatever happens."""
         try:
             try:
-                message = listener.decode(delivery.message.body)
-            except ValueError as error:
-                logger.error("%s: the body of %s does not fit: %s", listener.id, delivery.message.id, error)
-                await delivery.park(f"the body does not fit: {error}")
+                message = self._routes[listener].read(delivery.message.body)
+            except Undecodable as error:
+                logger.error("%s: message %s: %s", listener.id, delivery.message.id, error)
+                await self._give_up(listener, delivery, delivery.attempt, str(error))
                 return
             call = self._call(listener, delivery, message)
             reason = await self._attempts(listener, call)
@@ -151,12 +176,31 @@ class Runner:
                 await delivery.ack()
                 reach("acked")
             else:
-                await delivery.park(reason)
+                await self._give_up(listener, delivery, call.attempt, reason)
         except CancelledError:
             await delivery.release()
             raise
         except Exception:
             logger.exception("%s: message %s could not be settled", listener.id, delivery.message.id)
+
+    async def _give_up(self, listener: Listener, delivery: Delivery, attempts: int, reason: str) -> None:
+        """Make the message a dead letter; until it is stored it stays in our hands."""
+        journal, failures = self._runtime.journal, 0
+        if journal is None or listener.broadcast:
+            await delivery.park(reason)
+            return
+        row = _dead_row(listener, delivery, max(1, attempts), reason)
+        while True:
+            try:
+                await journal.bury([row])
+                break
+            except Exception as error:  # noqa: BLE001 - whatever keeps it from being stored, it is tried again
+                failures += 1
+                pause = _PAUSES.again(error, failures, 0.0) or _PAUSES.cap
+                logger.warning("%s: storing dead letter %s failed with %r", listener.id, row.id, error)
+                await asyncio.sleep(pause)
+        reach("buried")
+        await delivery.ack()
 
     async def _attempts(self, listener: Listener, call: Call) -> str | None:
         """Run the listener until it succeeds or will not: then the reason."""
@@ -168,7 +212,9 @@ class Runner:
             except (Discard, AlreadyHandled) as error:
                 logger.info("%s: message %s needs nothing: %s", listener.id, call.id, error)
                 return None
-            except Exception as error:
+            except (Exception, CancelledError) as error:
+                if isinstance(error, CancelledError) and is_cancelled():
+                    raise
                 call.rollback()
                 delay = listener.retry.again(error, call.attempt, time.time() - began)
                 if delay is None:
@@ -201,7 +247,6 @@ class Runner:
     def _call(self, listener: Listener, delivery: Delivery, message: object) -> Call:
         sent = delivery.message
         call = Call(self._routes[listener], message)
-        call.entry = True
         call.attempt = max(1, delivery.attempt)
         call.identify(
             sent.id,
@@ -220,6 +265,27 @@ def _require(caps: Caps, listener: Listener) -> None:
     if not getattr(caps, needs):
         what = "reach every process" if listener.broadcast else "share messages among processes"
         raise CapabilityError(f"{listener.id}: the transport of channel {listener.channel!r} cannot {what} ({needs})")
+
+
+def _dead_row(listener: Listener, delivery: Delivery, attempts: int, reason: str) -> Row:
+    """A message that a listener gave up, as the row that is kept of it."""
+    sent = delivery.message
+    made = _time(sent.headers)
+    headers = {**sent.headers, "channel": listener.channel, "time": repr(time.time() if made is None else made)}
+    if sent.key is not None:
+        headers["key"] = sent.key
+    return Row(
+        id=sent.id,
+        target=listener.id,
+        type=sent.type,
+        version=BODY_VERSION,
+        body=sent.body,
+        correlation_id=sent.headers.get("correlationid") or sent.id,
+        parent_id=sent.headers.get("causationid"),
+        headers=headers,
+        attempts=attempts,
+        error=reason,
+    )
 
 
 def _time(headers: Mapping[str, str]) -> float | None:

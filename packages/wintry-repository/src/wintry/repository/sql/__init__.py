@@ -1,4 +1,4 @@
-"""The SQL backend: aggregates in tables, through SQLAlchemy Core. SQLite today; a database is one file in `dialects`.
+"""The SQL backend: aggregates in tables, through SQLAlchemy Core. A database is one room in `dialects`.
 
 Public: `table(Product, backend)` and `metadata(backend)` for SQL of one's own beside the repositories (Alembic's
 `target_metadata`, `select` on the running transaction's connection), the backend and its execution.

@@ -23,7 +23,7 @@ from ..backend import Execution, Operation, Remembered
 from ..errors import StoreError, Unreachable, Unsupported
 from . import schema
 from .compile import compile_plan
-from .dialects.sqlite import SQLite
+from .dialects.protocol import Dialect
 from .layout import Node, lay_out
 from .load import Loaded, Loader, Reader
 from .session import SqlExecution
@@ -42,7 +42,7 @@ T = TypeVar("T")
 class SqlBackend:
     """A SQL database as a `Backend`. `metadata` holds its tables; put others there to have them created as well."""
 
-    def __init__(self, name: str, dialect: SQLite) -> None:
+    def __init__(self, name: str, dialect: Dialect) -> None:
         self.name = name
         self.dialect = dialect
         self.metadata = sa.MetaData()
@@ -55,7 +55,7 @@ class SqlBackend:
 
     @property
     def kind(self) -> str:
-        """The database: "sqlite"."""
+        """The database: "sqlite", "postgresql"."""
         return self.dialect.kind
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class SqlBackend:
         root = self.layout(model)
         reader = self._readers.get(root)
         if reader is None:
-            reader = self._readers[root] = Reader(root)
+            reader = self._readers[root] = Reader(root, self.dialect.expressions)
         return reader
 
     def writer(self, model: type[Model]) -> AggregateWriter:
@@ -91,7 +91,7 @@ class SqlBackend:
 
     def compile(self, plan: QueryPlan) -> CompiledQuery:
         """The prebuilt statement for a plan. Raises `Unsupported`."""
-        return compile_plan(plan, self.reader(plan.model), self.dialect.compiler, self.dialect.encoder)
+        return compile_plan(plan, self.reader(plan.model), self.dialect.compiler, self.dialect.expressions)
 
     def execution(
         self, *, read_only: bool = False, isolation: str | None = None, timeout: float | None = None
@@ -101,11 +101,12 @@ class SqlBackend:
         `isolation`: None is the database's snapshot; "autocommit", of a read-only execution, lets each statement stand
         for itself. `timeout` in seconds bounds the whole. Raises `Unsupported` for another isolation.
         """
-        if isolation not in (None, "snapshot", "serializable", "autocommit"):
-            raise Unsupported(str(self), f"there is no isolation {isolation!r}", "transactions are serializable here")
-        return SqlExecution(
-            self, read_only=read_only, autocommit=read_only and isolation == "autocommit", timeout=timeout
-        )
+        known = self.dialect.isolations
+        if isolation not in (None, "autocommit", *known):
+            raise Unsupported(str(self), f"there is no isolation {isolation!r}", f"there is: {', '.join(known)}")
+        autocommit = read_only and isolation == "autocommit"
+        begin = None if autocommit else self.dialect.begin(read_only=read_only, isolation=isolation, timeout=timeout)
+        return SqlExecution(self, begin, read_only=read_only, timeout=timeout)
 
     async def load(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> Sequence[Loaded]:
         """Whole aggregates and their versions by id, in the order of `ids`; what is not there is left out."""
@@ -113,7 +114,7 @@ class SqlBackend:
         root = self.layout(model)
         loader = self._loaders.get(root)
         if loader is None:
-            loader = Loader(self.reader(model), self.dialect.compiler, self.dialect.encoder)
+            loader = Loader(self.reader(model), self.dialect.compiler, self.dialect.expressions)
             self._loaders[root] = loader
         return await loader.load(execution, ids)
 
@@ -144,7 +145,8 @@ class SqlBackend:
         return await self._administer(schema.diff, read_only=True)
 
     async def _administer(self, work: Callable[[sa.Connection, sa.MetaData], T], *, read_only: bool) -> T:
-        execution = SqlExecution(self, read_only=read_only)
+        begin = self.dialect.begin(read_only=read_only, schema=not read_only)
+        execution = SqlExecution(self, begin, read_only=read_only)
         try:
             await execution.begin()
             result = await execution.connection.run_sync(work, self.metadata)
@@ -157,7 +159,7 @@ class SqlBackend:
 
     async def check(self) -> None:
         """Ask the database for a sign of life. Raises `Unreachable`."""
-        execution = SqlExecution(self, read_only=True, autocommit=True)
+        execution = SqlExecution(self, None, read_only=True)
         try:
             await execution.fetch("SELECT 1", ())
         except Unreachable:
@@ -181,8 +183,15 @@ class SqlBackend:
 
 
 def open_backend(name: str, url: str, options: Mapping[str, Any]) -> SqlBackend:
-    """The backend of a URL `sqlite:///…` or `sqlite+aiosqlite:///…`. Nothing is opened yet.
+    """The backend of a URL `sqlite:///…` or `postgresql://…`, with a driver's name or without. Nothing is opened yet.
 
     Options: those of the dialect. Raises `ConfigurationError`.
     """
-    return SqlBackend(name, SQLite(url, options))
+    # Each needs a driver that the other's installation lacks.
+    if url.startswith("sqlite"):
+        from .dialects.sqlite import SQLite
+
+        return SqlBackend(name, SQLite(url, options))
+    from .dialects.postgresql import PostgreSQL
+
+    return SqlBackend(name, PostgreSQL(url, options))

@@ -4,13 +4,12 @@ SQLAlchemy writes the text once; a call only puts its values in order and sends 
 never shows: every comparison is built so that it is TRUE exactly where the contract says so (`IS` where both sides may
 be NULL), `and` and `or` keep that, and a complement is `IS NOT TRUE` of the whole. An array's condition is one
 `EXISTS` over its table; where that table can be searched by an index and the root cannot, it is the equivalent
-`key IN (SELECT …)` instead, which SQLite begins with. The values of an `in` travel as one JSON array, so the text
+`key IN (SELECT …)` instead, which SQLite begins with. The values of an `in` travel as one parameter, so the text
 does not depend on their number; a query that an empty one makes false is answered without the database.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
@@ -22,12 +21,12 @@ from ..errors import Unsupported
 from ..language.operators import Operator
 from ..language.tree import Path
 from ..plan import Always, And, Compare, Expr, Not, Or, Parameter, QueryPlan, Some, walk
+from .dialects.protocol import Condition, Convert, Expressions
 from .layout import Children, Embedded, Leaf, Node, Scalars, Shape
 from .load import Reader
 from .session import SqlExecution
 
 Values = tuple[Any, ...]
-Condition = sa.ColumnElement[bool]
 
 
 class SqlQuery:
@@ -57,9 +56,9 @@ class SqlQuery:
         return rows[0][0] if verb == "count" else bool(rows)
 
 
-def compile_plan(plan: QueryPlan, reader: Reader, compiler: sa.Dialect, encoder: Encoder) -> SqlQuery:
+def compile_plan(plan: QueryPlan, reader: Reader, compiler: sa.Dialect, say: Expressions) -> SqlQuery:
     """The statement for `plan` on the tables of `reader.root`. Raises `Unsupported`."""
-    builder = _Builder(plan, reader.root, encoder)
+    builder = _Builder(plan, reader.root, say)
     compiled = builder.statement(reader).compile(dialect=compiler)
     text = f"{compiled} /* {plan.label} */".replace("\n", " ")
     names: list[str] = getattr(compiled, "positiontup", None) or []
@@ -67,9 +66,6 @@ def compile_plan(plan: QueryPlan, reader: Reader, compiler: sa.Dialect, encoder:
     return SqlQuery(
         plan, text, tuple(builder.binders.get(name) or _constant(constants[name]) for name in names), reader
     )
-
-
-Encoder = Callable[[type], Callable[[Any], Any] | None]
 
 
 def _constant(value: Any) -> Callable[[Values], Any]:
@@ -98,9 +94,9 @@ class _Scope:
 class _Builder:
     """The statement of one plan, and what its parameters are bound with."""
 
-    def __init__(self, plan: QueryPlan, root: Node, encoder: Encoder) -> None:
+    def __init__(self, plan: QueryPlan, root: Node, say: Expressions) -> None:
         self.plan = plan
-        self.encoder = encoder
+        self.say = say
         self.binders: dict[str, Callable[[Values], Any]] = {}
         self.root = _Scope(root.shape, root, root.table)
         self._aliases = 0
@@ -141,7 +137,8 @@ class _Builder:
                 raise Unsupported(
                     self.plan.label, f"there is no order by {_dotted(order.path)}, which is no single value"
                 )
-            keys.append(column.desc().nulls_last() if order.descending else column.asc().nulls_first())
+            optional = any(field.optional for field in order.path)
+            keys.append(self.say.order(column, descending=order.descending, optional=optional))
         return keys
 
     def _condition(self, expression: Expr, scope: _Scope, *, leads: bool) -> Condition:
@@ -183,9 +180,8 @@ class _Builder:
         return sa.exists(found.correlate_except(alias))
 
     def _some_scalar(self, member: Scalars, where: Expr, scope: _Scope) -> Condition:
-        stored = scope.column(member.column)
-        items = sa.func.json_each(stored).table_valued("value", name=f"{member.field.name}_{self._aliases}")
-        item = sa.func.wintry_real(items.c.value) if member.type is float else items.c.value
+        name = f"{member.field.name}_{self._aliases}"
+        items, item = self.say.items(scope.column(member.column), member.type, name)
         inner = _Scope(scope.shape, scope.node, scope.source, item)
         condition = self._condition(where, inner, leads=False)
         return sa.exists(sa.select(_number(1)).select_from(items).where(condition).correlate_except(items))
@@ -210,21 +206,22 @@ class _Builder:
             return sa.false() if operator is Operator.NULL else sa.true()
         match operator:
             case Operator.EQ:
-                argument = self._bind(parameters[0], compare.type)
-                return value.is_(argument) if compare.optional and parameters[0].optional else value == argument
+                argument = self._bind(parameters[0], compare)
+                both = compare.optional and parameters[0].optional
+                return self.say.same(value, argument) if both else value == argument
             case Operator.NE:
-                argument = self._bind(parameters[0], compare.type)
-                return value.is_not(argument)
+                argument = self._bind(parameters[0], compare)
+                return value.is_distinct_from(argument)
             case Operator.LT:
-                return value < self._bind(parameters[0], compare.type)
+                return value < self._bind(parameters[0], compare)
             case Operator.LTE:
-                return value <= self._bind(parameters[0], compare.type)
+                return value <= self._bind(parameters[0], compare)
             case Operator.GT:
-                return value > self._bind(parameters[0], compare.type)
+                return value > self._bind(parameters[0], compare)
             case Operator.GTE:
-                return value >= self._bind(parameters[0], compare.type)
+                return value >= self._bind(parameters[0], compare)
             case Operator.BETWEEN:
-                low, high = (self._bind(parameter, compare.type) for parameter in parameters)
+                low, high = (self._bind(parameter, compare) for parameter in parameters)
                 return value.between(low, high)
             case Operator.IN:
                 return self._among(value, compare)
@@ -238,38 +235,37 @@ class _Builder:
                 assert_never(operator)
 
     def _among(self, value: sa.ColumnElement[Any], compare: Compare) -> Condition:
-        parameter = compare.parameters[0]
-        index, encode = parameter.index, self.encoder(compare.type)
-        if compare.type is float:
-            encode = repr
+        index = compare.parameters[0].index
 
-        def given(values: Values) -> str:
-            items = (item for item in values[index] if item is not None)
-            return json.dumps(list(items) if encode is None else [encode(item) for item in items], ensure_ascii=False)
+        def bind(name: str, convert: Convert) -> sa.BindParameter[Any]:
+            return self._parameter(name, lambda values: convert([each for each in values[index] if each is not None]))
 
-        listed = sa.func.json_each(self._parameter(f"list_{index}", given)).table_valued("value", name=f"given_{index}")
-        item = sa.func.wintry_real(listed.c.value) if compare.type is float else listed.c.value
-        found = value.in_(sa.select(item).select_from(listed).correlate(None))
+        found = self.say.among(value, compare.type, str(index), bind, item=not compare.path)
         if not compare.optional:
             return found
-        none = self._parameter(f"none_{index}", lambda values: None in values[index])
-        return sa.or_(found, sa.and_(value.is_(None), none == _number(1)))
+        none = self.say.flag(self._parameter(f"none_{index}", lambda values: None in values[index]))
+        return sa.or_(found, sa.and_(value.is_(None), none))
 
-    def _bind(self, parameter: Parameter, kind: type) -> sa.ColumnElement[Any]:
-        index, encode = parameter.index, self.encoder(kind)
+    def _bind(self, parameter: Parameter, compare: Compare) -> sa.BindParameter[Any]:
+        index = parameter.index
+        item = not compare.path
+        encode = (self.say.item_encoder if item else self.say.encoder)(compare.type)
+        kind = self.say.parameter(compare.type, item=item)
         if encode is None:
-            return self._parameter(f"value_{index}", lambda values: values[index])
+            return self._parameter(f"value_{index}", lambda values: values[index], kind)
         convert = encode
 
         def encoded(values: Values) -> Any:
             value = values[index]
             return None if value is None else convert(value)
 
-        return self._parameter(f"value_{index}", encoded)
+        return self._parameter(f"value_{index}", encoded, kind)
 
-    def _parameter(self, name: str, binder: Callable[[Values], Any]) -> sa.BindParameter[Any]:
+    def _parameter(
+        self, name: str, binder: Callable[[Values], Any], kind: sa.types.TypeEngine[Any] | None = None
+    ) -> sa.BindParameter[Any]:
         self.binders[name] = binder
-        return sa.bindparam(name, type_=sa.types.NullType())
+        return sa.bindparam(name, type_=kind or sa.types.NullType())
 
 
 def _nodes(plan: QueryPlan) -> Iterable[Expr]:

@@ -1,9 +1,9 @@
 """Reads aggregates: the columns of one SELECT, and generated code that makes objects of its rows.
 
-One statement loads any number of whole aggregates. A root's row carries each of its arrays as a JSON text, made by a
+One statement loads any number of whole aggregates. A root's row carries each of its arrays as one value, made by a
 correlated subquery: an array of rows, each its position followed by its values, arrays below it nested in their place.
-SQLite does not promise an order inside `json_group_array`, so rows are sorted by position after decoding. What JSON
-cannot carry exactly goes through a function of the connection (floats) or is text in the table already (dates).
+What that value is, and how it becomes a list, is the dialect's (`Expressions`): JSON on SQLite, records on PostgreSQL.
+Its rows come in any order, and are sorted by position after decoding.
 
 The code that turns a row into objects is generated per root (`Reader.source` shows it): it calls each Model's trusted
 constructor with values in the order of its fields, so loaded objects are made like hand-written ones.
@@ -11,9 +11,7 @@ constructor with values in the order of its fields, so loaded objects are made l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -27,6 +25,7 @@ from .statements import Row
 if TYPE_CHECKING:
     from wintry.models import Model
 
+    from .dialects.protocol import Expressions
     from .session import SqlExecution
 
 Loaded: TypeAlias = "tuple[Model, int]"
@@ -41,31 +40,15 @@ def in_order(rows: list[Any]) -> list[Any]:
     return rows
 
 
-_DECODERS: Final[dict[type, Callable[[Any], Any]]] = {
-    bool: bool,
-    date: date.fromisoformat,
-    datetime: datetime.fromisoformat,
-}
-"""How a stored value becomes a Python value; what is not here is one already. In JSON, floats are text as well."""
-
-
-def scalars(kind: type) -> Callable[[str], list[Any]]:
-    """The decoder of a list of values that is stored as JSON."""
-    decode = float if kind is float else _DECODERS.get(kind)
-    if decode is None:
-        return json.loads
-    each = decode
-    return lambda text: [each(value) for value in json.loads(text)]
-
-
 class Reader:
     """How the aggregates of one root are read. `columns` go into the SELECT, `restore` takes its rows."""
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, say: Expressions) -> None:
         assert root.version is not None, "a root has a version"
         self.root = root
-        self.columns: tuple[sa.ColumnElement[Any], ...] = (root.version, *_expressions(root, root.shape, nested=False))
-        writer = _Writer(root)
+        values = _expressions(say, root, root.shape, nested=False)
+        self.columns: tuple[sa.ColumnElement[Any], ...] = (root.version, *values)
+        writer = _Writer(root, say)
         self.restore: Callable[[Row], Loaded] = writer.compile()
         self.source = writer.text
 
@@ -75,37 +58,38 @@ class Reader:
         return [restore(row) for row in rows]
 
 
-def _expressions(node: Node, shape: Shape, *, nested: bool) -> list[sa.ColumnElement[Any]]:
-    """What is selected for `shape` in the table of `node`; `nested`: inside a JSON array."""
+def _expressions(say: Expressions, node: Node, shape: Shape, *, nested: bool) -> list[sa.ColumnElement[Any]]:
+    """What is selected for `shape` in the table of `node`; `nested`: inside an array."""
     found: list[sa.ColumnElement[Any]] = []
     for member in shape.members.values():
         match member:
             case Leaf(column=column, type=kind):
-                found.append(sa.func.wintry_digits(column) if nested and kind is float else column)
+                found.append(say.nested(column, kind) if nested else column)
             case Scalars(column=column):
-                found.append(sa.func.json(column) if nested else column)
+                found.append(say.nested_scalars(column) if nested else column)
             case Embedded(flag=flag, shape=inner):
                 if flag is not None:
                     found.append(flag)
-                found += _expressions(node, inner, nested=nested)
+                found += _expressions(say, node, inner, nested=nested)
             case Children(node=child):
-                array = _array(node, child)
-                found.append(sa.func.json(array) if nested else array)
+                found.append(_array(say, node, child, nested=nested))
     return found
 
 
-def _array(parent: Node, child: Node) -> sa.ScalarSelect[Any]:
-    """The rows of `child` that belong to a row of `parent`, as JSON."""
-    row = sa.func.json_array(child.position, *_expressions(child, child.shape, nested=True))
-    belongs = (mine == theirs for mine, theirs in zip(child.parent_key, parent.key, strict=True))
-    return sa.select(sa.func.json_group_array(row)).where(*belongs).correlate(parent.table).scalar_subquery()
+def _array(say: Expressions, parent: Node, child: Node, *, nested: bool) -> sa.ColumnElement[Any]:
+    """The rows of `child` that belong to a row of `parent`, each with its position in front."""
+    assert child.position is not None, "a child has a position"
+    values = [child.position, *_expressions(say, child, child.shape, nested=True)]
+    belongs = [mine == theirs for mine, theirs in zip(child.parent_key, parent.key, strict=True)]
+    return say.array(values, belongs, parent.table, nested=nested)
 
 
 class _Writer:
     """Writes the functions that make objects: one for each array, and one for the root."""
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, say: Expressions) -> None:
         self.root = root
+        self.say = say
         self.out = Source(f"{root.info.name} from rows of {root.table.name}")
         self.names: dict[Node, str] = {}
         self.text = ""
@@ -142,21 +126,19 @@ class _Writer:
     def _value(self, member: Leaf | Scalars | Children, place: str, *, nested: bool) -> str:
         match member:
             case Children(node=node):
-                return f"{self.names[node]}({place if nested else self._call(json.loads, 'loads', place)})"
-            case Scalars(type=kind) if nested:
-                decode = float if kind is float else _DECODERS.get(kind)
-                made = place if decode is None else f"[{self._call(decode, decode.__name__, 'v')} for v in {place}]"
+                rows = self._call(self.say.array_decoder(nested=nested), "rows_of", place)
+                return f"{self.names[node]}({rows})"
             case Scalars(type=kind):
-                made = self._call(scalars(kind), f"list_of_{kind.__name__}", place)
+                decode = self.say.scalars_decoder(kind, nested=nested)
+                made = self._call(decode, f"list_of_{kind.__name__}", place)
             case Leaf(type=kind):
-                decode = float if nested and kind is float else _DECODERS.get(kind)
-                made = place if decode is None else self._call(decode, f"{kind.__name__}_of", place)
+                made = self._call(self.say.decoder(kind, nested=nested), f"{kind.__name__}_of", place)
         if made == place or not member.column.nullable:
             return made
         return f"({made} if {place} is not None else None)"
 
-    def _call(self, function: Callable[..., Any], name: str, argument: str) -> str:
-        return f"{self.out.bind(function, name)}({argument})"
+    def _call(self, function: Callable[..., Any] | None, name: str, argument: str) -> str:
+        return argument if function is None else f"{self.out.bind(function, name)}({argument})"
 
 
 class _Places:
@@ -171,40 +153,21 @@ class _Places:
         return f"r[{place}]"
 
 
-def decoder(kind: type) -> Callable[[Any], Any]:
-    """What makes a Python value of a stored one."""
-    return _DECODERS.get(kind, _itself)
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
 class Loader:
     """Aggregates of one root by id."""
 
-    def __init__(
-        self, reader: Reader, compiler: sa.Dialect, encoder: Callable[[type], Callable[[Any], Any] | None]
-    ) -> None:
+    def __init__(self, reader: Reader, compiler: sa.Dialect, say: Expressions) -> None:
         self._reader = reader
+        self._say = say
         key = reader.root.key
-        kinds = [field.leaf for field in reader.root.info.identity]
-        self._encoders = [None if kind is None else encoder(kind) for kind in kinds]
-        self._floats = [kind is float for kind in kinds]
+        self._kinds = [field.leaf for field in reader.root.info.identity if field.leaf is not None]
+        self._encoders = [say.encoder(kind) for kind in self._kinds]
         select = sa.select(*reader.columns)
         binds = [sa.bindparam(f"id_{place}", type_=sa.types.NullType()) for place in range(len(key))]
         single = select.where(*(column == bind for column, bind in zip(key, binds, strict=True)))
+        many = select.where(say.keys(key, self._kinds))
         self._single = f"{single.compile(dialect=compiler)} /* {reader.root.info.name} by id */"
-        self._many = f"{select.where(self._among(key)).compile(dialect=compiler)} /* {reader.root.info.name} by ids */"
-
-    def _among(self, key: tuple[sa.Column[Any], ...]) -> sa.ColumnElement[bool]:
-        given = sa.func.json_each(sa.bindparam("ids", type_=sa.types.NullType())).table_valued("value", name="given")
-        items: list[sa.ColumnElement[Any]] = [
-            sa.func.json_extract(given.c.value, sa.literal_column(f"'$[{place}]'")) for place in range(len(key))
-        ]
-        items = [sa.func.wintry_real(item) if real else item for item, real in zip(items, self._floats, strict=True)]
-        of = key[0] if len(key) == 1 else sa.tuple_(*key)
-        return of.in_(sa.select(*items).select_from(given).correlate(None))
+        self._many = f"{many.compile(dialect=compiler)} /* {reader.root.info.name} by ids */"
 
     async def load(self, execution: SqlExecution, ids: Sequence[Any]) -> list[Loaded]:
         """The aggregates of `ids` that are there, in their order."""
@@ -212,11 +175,7 @@ class Loader:
             return self._reader.all(await execution.fetch(self._single, self._key(ids[0])))
         if not ids:
             return []
-        keys = [self._key(id) for id in ids]
-        listed = [
-            [repr(value) if real else value for value, real in zip(key, self._floats, strict=True)] for key in keys
-        ]
-        rows = await execution.fetch(self._many, (json.dumps(listed, ensure_ascii=False),))
+        rows = await execution.fetch(self._many, self._say.keys_row([self._key(id) for id in ids], self._kinds))
         id_of = self._reader.root.info.id_of
         found = {id_of(loaded[0]): loaded for loaded in self._reader.all(rows)}
         return [found[id] for id in dict.fromkeys(ids) if id in found]

@@ -18,26 +18,26 @@ import sqlalchemy as sa
 from wintry.models.source import Source, variable
 
 from . import names
+from .dialects.protocol import Expressions
 from .layout import GAP, Children, Embedded, Leaf, Node, Scalars, Shape
 from .statements import Row, Step
 
 Key: TypeAlias = Row
 """The primary key of a row: encoded values in the order of the columns."""
 
-Encoder: TypeAlias = "Callable[[type], Callable[[Any], Any] | None]"
-
 
 class TableWriter:
     """How rows of one table are written."""
 
-    def __init__(self, node: Node, compiler: sa.Dialect, encoder: Encoder) -> None:
+    def __init__(self, node: Node, compiler: sa.Dialect, say: Expressions) -> None:
         self.node = node
         self.table = node.table
         self.columns = tuple(column.name for column in node.table.columns)
         self.unique = frozenset(column.name for index in node.table.indexes if index.unique for column in index.columns)
         self._compiler = compiler
-        self._encoder = encoder
-        self.row: Callable[[Any, Key, int], Row] = _row_function(node, encoder)
+        self._say = say
+        self._encoder = say.encoder
+        self.row: Callable[[Any, Key, int], Row] = _row_function(node, say)
         self.arrays = tuple(_arrays(node.shape, ()))
         places = [self.columns.index(column.name) for column in node.key]
         self.key_of_row: Callable[[Row], Key] = _picker(places)
@@ -60,7 +60,7 @@ class TableWriter:
             case Leaf(column=column, type=kind):
                 yield column.name, self._encode(kind, value)
             case Scalars(column=column, type=kind):
-                yield column.name, None if value is None else as_json(value, kind, self._encoder)
+                yield column.name, None if value is None else as_json(value, kind, self._say)
             case Embedded(flag=flag, shape=inner):
                 if flag is not None:
                     yield flag.name, None if value is None else True
@@ -102,7 +102,7 @@ class TableWriter:
     @cached_property
     def delete_guarded(self) -> str:
         """Delete the root of a key at a version."""
-        return self._text(sa.delete(self.table).where(*self._by(self.node.key), *self._by(self._version)))
+        return self._text(self._telling(sa.delete(self.table).where(*self._by((*self.node.key, *self._version)))))
 
     @cached_property
     def delete_all(self) -> str:
@@ -125,7 +125,21 @@ class TableWriter:
         """Set `columns` in the row of a key; `guarded`: of a root, at a version."""
         where = [*self._by(self.node.key), *(self._by(self._version) if guarded else ())]
         values = {self.table.c[name]: self._bind(f"v_{name}") for name in columns}
-        return self._text(sa.update(self.table).where(*where).ordered_values(*values.items()))
+        statement = sa.update(self.table).where(*where).ordered_values(*values.items())
+        return self._text(self._telling(statement) if guarded else statement)
+
+    def _telling(self, statement: sa.Update | sa.Delete) -> sa.ClauseElement:
+        return statement.returning(*self.node.key) if self._say.returns_guards else statement
+
+    def kind(self, column: str) -> type:
+        """The Python type of a field's `column`."""
+        return _kinds(self.node.shape)[column]
+
+    def park(self, column: str) -> str:
+        """Set `column` in the row of a key to a value of `parking`."""
+        at = self.table.c[column]
+        value = self._say.parked(at, self._bind(f"v_{column}"))
+        return self._text(sa.update(self.table).where(*self._by(self.node.key)).values({at: value}))
 
     @property
     def _version(self) -> tuple[sa.Column[Any], ...]:
@@ -146,9 +160,9 @@ class TableWriter:
         return Step(text, self.node, columns, rows=list(rows))
 
 
-def as_json(values: list[Any], kind: type, encoder: Encoder) -> str:
+def as_json(values: list[Any], kind: type, say: Expressions) -> str:
     """A list of scalars as it is stored."""
-    encode = repr if kind is float else encoder(kind)
+    encode = repr if kind is float else say.item_encoder(kind)
     return json.dumps(values if encode is None else [encode(value) for value in values], ensure_ascii=False)
 
 
@@ -183,45 +197,55 @@ def _reach(path: tuple[str, ...]) -> Callable[[Any], Sequence[Any]]:
     return through
 
 
-def _row_function(node: Node, encoder: Encoder) -> Callable[[Any, Key, int], Row]:
+def _row_function(node: Node, say: Expressions) -> Callable[[Any, Key, int], Row]:
     """Generate `row(object, parent_key, last)`."""
     source = Source(f"{node.info.name} to a row of {node.table.name}")
     obj, parent_key, last = (source.fresh(name) for name in (variable(node.info.name), "parent_key", "last"))
     values: list[str] = []
     name = source.fresh(f"row_of_{node.table.name}")
     with source.block(f"def {name}({obj}, {parent_key}, {last}):"):
-        _emit_values(source, node.shape, obj, encoder, values)
+        _emit_values(source, node.shape, obj, say, values)
         source.line(f"return (*{parent_key}, {', '.join([*values, last])})")
     return source.compiled(name)[0]
 
 
-def _emit_values(source: Source, shape: Shape, obj: str, encoder: Encoder, values: list[str]) -> None:
+def _emit_values(source: Source, shape: Shape, obj: str, say: Expressions, values: list[str]) -> None:
     """Lines and expressions for the stored values of `obj`, whose nested Models are known to be there or None."""
     for name, member in shape.members.items():
         match member:
             case Leaf(type=kind):
-                values.append(_encoded(source, encoder(kind), kind, f"{obj}.{name}", bool(member.column.nullable)))
+                values.append(_encoded(source, say.encoder(kind), kind, f"{obj}.{name}", bool(member.column.nullable)))
             case Scalars(type=kind):
-                values.append(_encoded(source, _json_encoder(kind, encoder), kind, f"{obj}.{name}", True))
+                values.append(_encoded(source, _json_encoder(kind, say), kind, f"{obj}.{name}", True))
             case Embedded(flag=flag, shape=inner):
                 nested, inner_values = source.fresh(name), list[str]()
                 source.line(f"{nested} = {obj}.{name}")
                 if flag is None:
-                    _emit_values(source, inner, nested, encoder, values)
+                    _emit_values(source, inner, nested, say, values)
                     continue
                 there = source.fresh(f"{name}_columns")
                 with source.block(f"if {nested} is None:"):
                     source.line(f"{there} = {source.bind((None,) * (_width(inner) + 1), f'no_{name}')}")
                 with source.block("else:"):
-                    _emit_values(source, inner, nested, encoder, inner_values)
+                    _emit_values(source, inner, nested, say, inner_values)
                     source.line(f"{there} = ({', '.join(['True', *inner_values])},)")
                 values.append(f"*{there}")
             case Children():
                 pass
 
 
-def _json_encoder(kind: type, encoder: Encoder) -> Callable[[list[Any]], str]:
-    return lambda values: as_json(values, kind, encoder)
+def _kinds(shape: Shape) -> dict[str, type]:
+    found: dict[str, type] = {}
+    for member in shape.members.values():
+        if isinstance(member, Leaf):
+            found[member.column.name] = member.type
+        elif isinstance(member, Embedded):
+            found |= _kinds(member.shape)
+    return found
+
+
+def _json_encoder(kind: type, say: Expressions) -> Callable[[list[Any]], str]:
+    return lambda values: as_json(values, kind, say)
 
 
 def _encoded(source: Source, encode: Callable[[Any], Any] | None, kind: type, value: str, nullable: bool) -> str:

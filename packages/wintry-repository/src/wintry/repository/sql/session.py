@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from ..errors import StoreError, UnitAborted, UnitTimeout
+from ..errors import StoreError, UnitAborted, UnitTimeout, Unreachable
 from .statements import Refused, Row, Step
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SqlExecution:
-    """One transaction. Made by `SqlBackend.execution`."""
+    """One transaction, which `begin` begins; None: each statement stands for itself. Made by `SqlBackend.execution`."""
 
     __slots__ = (
         "_autocommit",
@@ -53,16 +53,16 @@ class SqlExecution:
     def __init__(
         self,
         backend: SqlBackend,
+        begin: str | None,
         *,
         read_only: bool = False,
-        autocommit: bool = False,
         timeout: float | None = None,
     ) -> None:
         self.read_only = read_only
         self._backend = backend
         self._dialect = backend.dialect
-        self._autocommit = autocommit
-        self._begin: str | None = None if autocommit else backend.dialect.begin(read_only=read_only)
+        self._autocommit = begin is None
+        self._begin = begin
         self._sync: sa.Connection | None = None
         self._transaction: sa.Transaction | None = None
         self._connection: AsyncConnection | None = None
@@ -134,10 +134,11 @@ class SqlExecution:
         except Refused:
             raise
         except Exception as error:
-            self.abort(error)
+            meant = self._backend.translate(error)
+            self.abort(meant if isinstance(meant, UnitTimeout) else error)
             if isinstance(self._failure, UnitTimeout):
                 raise self._failure from error
-            raise self._dialect.translate(error) from error
+            raise meant from error
         except BaseException as error:  # cancelled: whether the statement ran is not known
             self.abort(error)
             raise
@@ -176,6 +177,7 @@ class SqlExecution:
         if not self._autocommit:
             self._transaction = self._sync.begin()
         self._driver = self._sync.connection.driver_connection
+        self._dialect.limit(self._driver, self._deadline)
 
     def _async(self, connection: sa.Connection) -> AsyncConnection:
         if self._connection is None:
@@ -220,7 +222,10 @@ class SqlExecution:
                 self._transaction.commit()  # the database has, so that this has nothing to wait for
             except Exception as error:
                 await self.close()
-                raise self._backend.translate(error) from error
+                meant = self._backend.translate(error)
+                if isinstance(meant, Unreachable) and self._dialect.remote:
+                    meant = Unreachable(f"{meant}; it was lost during the commit: whether that was done is not known")
+                raise meant from error
             self._transaction = None
             if self._session is None:
                 self._connection = None

@@ -22,12 +22,12 @@ from ..backend import Delete, Insert, Operation, Update
 from ..errors import AlreadyExists, ConcurrentModification, StoreError
 from .arrays import ArrayEdit, place
 from .layout import GAP, Children, Embedded, Leaf, Node, Shape, walk
-from .load import decoder
 from .rows import Key, TableWriter
 from .statements import Refused, Row, Step
 
 if TYPE_CHECKING:
     from .backend import SqlBackend
+    from .dialects.protocol import Expressions
     from .session import SqlExecution
 
 
@@ -36,8 +36,8 @@ class AggregateWriter:
 
     def __init__(self, root: Node, backend: SqlBackend) -> None:
         self.root = root
-        compiler, encoder = backend.dialect.compiler, backend.dialect.encoder
-        self.tables = {node: TableWriter(node, compiler, encoder) for node in walk(root)}
+        compiler, say = backend.dialect.compiler, backend.dialect.expressions
+        self.tables = {node: TableWriter(node, compiler, say) for node in walk(root)}
         self.top = self.tables[root]
 
 
@@ -183,9 +183,9 @@ class Flush:
         """Steps that take unique values out of the way where several rows change them."""
         for (table, column), keys in self._claims.items():
             if len(keys) > 1:
-                parking = self._backend.dialect.parking
-                rows = [(parking(number), *key) for number, key in enumerate(keys)]
-                yield Step(table.update((column,)), table.node, (column,), rows=rows)
+                parking, kind = self._backend.dialect.expressions.parking, table.kind(column)
+                rows = [(parking(kind, number), *key) for number, key in enumerate(keys)]
+                yield Step(table.park(column), table.node, (column,), rows=rows)
 
     async def _error(self, refused: Refused) -> Exception:
         step, dialect = refused.step, self._backend.dialect
@@ -194,14 +194,15 @@ class Flush:
         taken = dialect.taken(refused.cause)
         if taken is None or not 0 <= refused.place < len(step.rows):
             return dialect.translate(refused.cause)
-        return _already(step, taken[1], step.rows[refused.place])
+        return _already(dialect.expressions, step, taken[1], step.rows[refused.place])
 
     async def _modified(self, step: Step, row: Row) -> Exception:
         """The error for a root that is not at the version that its guard expects."""
         top = self._backend.writer(step.node.info.cls).top
         key, expected = row[-1 - len(step.node.key) : -1], row[-1]
         found = await self._execution.fetch(top.version, key)
-        return ConcurrentModification(step.node.info.cls, _id(step.node, key), expected, found[0][0] if found else None)
+        id = _id(self._backend.dialect.expressions, step.node, key)
+        return ConcurrentModification(step.node.info.cls, id, expected, found[0][0] if found else None)
 
 
 class _Changes:
@@ -358,16 +359,19 @@ def _items(path: tracking.Path) -> Iterable[int]:
     return (at for at, part in enumerate(path) if isinstance(part, int))
 
 
-def _id(node: Node, key: Row) -> Any:
+def _id(say: Expressions, node: Node, key: Row) -> Any:
     """The id that an encoded key of a root stands for."""
-    values = tuple(
-        decoder(field.leaf)(value) if field.leaf is not None else value
-        for field, value in zip(node.info.identity, key, strict=True)
-    )
+    kinds = (field.leaf for field in node.info.identity)
+    values = tuple(_decoded(say, kind, value) for kind, value in zip(kinds, key, strict=True))
     return values[0] if len(values) == 1 else values
 
 
-def _already(step: Step, columns: tuple[str, ...], row: Row) -> Exception:
+def _decoded(say: Expressions, kind: type | None, value: Any) -> Any:
+    decode = None if kind is None or value is None else say.decoder(kind)
+    return value if decode is None else decode(value)
+
+
+def _already(say: Expressions, step: Step, columns: tuple[str, ...], row: Row) -> Exception:
     """The error for a row whose values in `columns` are taken."""
     node, values = step.node, dict(zip(step.columns, row, strict=False))
     root = node
@@ -382,8 +386,7 @@ def _already(step: Step, columns: tuple[str, ...], row: Row) -> Exception:
     for name, leaf in _leaves(node.shape, node.path):
         if leaf.column.name in own:
             fields.append(".".join(name))
-            value = values.get(leaf.column.name)
-            found.append(None if value is None else decoder(leaf.type)(value))
+            found.append(_decoded(say, leaf.type, values.get(leaf.column.name)))
     if not fields:
         return StoreError(f"{root.info.name}: {', '.join(columns)} of {node.table.name} must be unique")
     return AlreadyExists(root.info.cls, ", ".join(fields), found[0] if len(found) == 1 else tuple(found))

@@ -16,11 +16,10 @@ with FULL, a power cut does not either.
 from __future__ import annotations
 
 import asyncio
-import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
@@ -33,6 +32,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...errors import ConfigurationError, Conflict, StoreError, Unreachable
 from ..statements import Refused, Row, Step
+from .options import number
+from .sqlite_expressions import SQLiteExpressions, moment
 
 T = TypeVar("T")
 
@@ -78,11 +79,6 @@ class Real(sa.types.UserDefinedType[float]):
     def get_col_spec(self, **_: Any) -> str:
         """The name in DDL."""
         return "DOUBLE_BLOB"
-
-
-def moment(value: datetime) -> str:
-    """The stored form of an aware datetime."""
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 class _Outcome:
@@ -177,9 +173,12 @@ class SQLite:
     `busy_timeout` (seconds that a writer waits for another process, 5), `synchronous` ("FULL" or "NORMAL").
     """
 
-    kind: Final = "sqlite"
-    table_options: Final = MappingProxyType({"sqlite_with_rowid": False})
-    types: Final[Mapping[type, sa.types.TypeEngine[Any]]] = MappingProxyType(
+    kind = "sqlite"
+    isolations = ("snapshot", "serializable")
+    remote = False
+    expressions = SQLiteExpressions()
+    table_options = MappingProxyType({"sqlite_with_rowid": False})
+    types: Mapping[type, sa.types.TypeEngine[Any]] = MappingProxyType(
         {
             str: sa.Text(),
             int: sa.BigInteger(),
@@ -223,9 +222,14 @@ class SQLite:
         assert connection is not None, "it was opened just now"
         return connection
 
-    def begin(self, *, read_only: bool) -> str:
-        """The statement that begins a transaction."""
+    def begin(
+        self, *, read_only: bool, isolation: str | None = None, timeout: float | None = None, schema: bool = False
+    ) -> str:
+        """The statement that begins a transaction; they are all serializable, and a writer is the only one."""
         return "BEGIN" if read_only else "BEGIN IMMEDIATE"
+
+    def limit(self, driver: Any, deadline: float | None) -> None:
+        """What runs in this process is stopped by `interrupt`."""
 
     async def wait(self) -> None:
         """Wait for this writer's turn, first come first served."""
@@ -311,14 +315,6 @@ class SQLite:
         """Stop what runs on `driver`."""
         await cast(aiosqlite.Connection, driver).interrupt()
 
-    def encoder(self, kind: type) -> Callable[[Any], Any] | None:
-        """How a value of this type is bound; None: as it is. Values of type None never come."""
-        return _ENCODERS.get(kind)
-
-    def parking(self, number: int) -> str:
-        """A value that no field can have, for a column of any type: text with a NUL."""
-        return f"\0{number}"
-
     def translate(self, error: Exception) -> Exception:
         """The error of the taxonomy that an error of the driver means."""
         if isinstance(error, StoreError):
@@ -355,22 +351,12 @@ class _Options:
         if unknown := sorted(set(options) - set(known)):
             raise ConfigurationError(f"SQLite has no option {', '.join(unknown)}: it has {', '.join(sorted(known))}")
         values = {**known, **options}
-        self.pool_size = _number("pool_size", values["pool_size"], 1)
-        self.acquire_timeout = _number("acquire_timeout", values["acquire_timeout"], 0.0)
-        self.busy_timeout = _number("busy_timeout", values["busy_timeout"], 0.0)
+        self.pool_size = number("pool_size", values["pool_size"], 1)
+        self.acquire_timeout = number("acquire_timeout", values["acquire_timeout"], 0.0)
+        self.busy_timeout = number("busy_timeout", values["busy_timeout"], 0.0)
         self.synchronous = str(values["synchronous"]).upper()
         if self.synchronous not in ("FULL", "NORMAL"):
             raise ConfigurationError(f"synchronous is FULL or NORMAL, not {values['synchronous']!r}")
-
-
-N = TypeVar("N", int, float)
-
-
-def _number(name: str, value: Any, least: N) -> N:
-    kinds = int if isinstance(least, int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < least:
-        raise ConfigurationError(f"{name} is a number of at least {least}, not {value!r}")
-    return type(least)(value)
 
 
 def _unless_over(end: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -401,6 +387,3 @@ def _code(error: Exception) -> int | None:
     """The primary result code of SQLite."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
-
-
-_ENCODERS: Final[Mapping[type, Callable[[Any], Any]]] = MappingProxyType({date: date.isoformat, datetime: moment})
