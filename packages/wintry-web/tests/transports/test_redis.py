@@ -47,8 +47,8 @@ def sent(body: str) -> TransportMessage:
 
 
 @pytest.mark.contract("WEB-202")
-async def test_a_plain_publish_is_handled_once_by_two_replicas(redis_server: Any) -> None:
-    async with replica(redis_server.url, "one") as (one, first), replica(redis_server.url, "two") as (_, second):
+async def test_a_plain_publish_is_handled_once_by_two_replicas(redis_url: str) -> None:
+    async with replica(redis_url, "one") as (one, first), replica(redis_url, "two") as (_, second):
 
         async def subscribed() -> bool:
             return dict(await one.client.pubsub_numsub("c"))[b"c"] == 1
@@ -66,9 +66,9 @@ async def test_a_plain_publish_is_handled_once_by_two_replicas(redis_server: Any
 
 
 @pytest.mark.contract("WEB-202")
-async def test_another_replica_hears_when_the_elected_one_ends(redis_server: Any) -> None:
-    async with replica(redis_server.url, "two") as (two, heard):
-        async with replica(redis_server.url, "one"):
+async def test_another_replica_hears_when_the_elected_one_ends(redis_url: str) -> None:
+    async with replica(redis_url, "two") as (two, heard):
+        async with replica(redis_url, "one"):
             pass
 
         async def subscribed() -> bool:
@@ -84,8 +84,8 @@ async def test_another_replica_hears_when_the_elected_one_ends(redis_server: Any
 
 
 @pytest.mark.contract("WEB-202")
-async def test_without_the_bridge_a_plain_publish_is_not_heard(redis_server: Any) -> None:
-    async with replica(redis_server.url, "one", bridge=False) as (one, heard):
+async def test_without_the_bridge_a_plain_publish_is_not_heard(redis_url: str) -> None:
+    async with replica(redis_url, "one", bridge=False) as (one, heard):
         await one.publish("c", [sent("a")])
 
         async def complete() -> bool:
@@ -180,8 +180,8 @@ async def test_dead_letters_have_their_reason_and_old_entries_go_only_when_ackno
 
 
 @pytest.mark.contract("WEB-206")
-async def test_pubsub_reaches_everyone_and_cannot_share(redis_server: Any) -> None:
-    transport, first, second = RedisPubSub(redis_server.url), list[str](), list[str]()
+async def test_pubsub_reaches_everyone_and_cannot_share(redis_url: str) -> None:
+    transport, first, second = RedisPubSub(redis_url), list[str](), list[str]()
     tasks = [asyncio.ensure_future(heard_by(transport, into, None)) for into in (first, second)]
 
     async def subscribed() -> bool:
