@@ -101,16 +101,12 @@ class BackendOptions(Connected):
 
 
 class TransporterSettings(Connected):
-    """One broker: the entry that `@microservice(name)` refers to. `service` is a label for logs and health.
-
-    `bridge` lets listeners on redis hear what others send by a plain PUBLISH.
-    """
+    """One broker: the entry that `@microservice(name)` refers to. `service` is a label for logs and health."""
 
     name: str = ""
     transporter: str | None = None
     service: str | None = None
     backend: str | None = None
-    bridge: bool = True
 
     @field_validator("transporter", mode="before")
     @classmethod
