@@ -101,12 +101,16 @@ class BackendOptions(Connected):
 
 
 class TransporterSettings(Connected):
-    """One broker: the entry that `@microservice(name)` refers to. `service` is a label for logs and health."""
+    """One broker: the entry that `@microservice(name)` refers to. `service` is a label for logs and health.
+
+    `bridge` lets listeners on redis hear what others send by a plain PUBLISH.
+    """
 
     name: str = ""
     transporter: str | None = None
     service: str | None = None
     backend: str | None = None
+    bridge: bool = True
 
     @field_validator("transporter", mode="before")
     @classmethod

@@ -1,0 +1,152 @@
+"""From PUBLISH to streams: what others send to a channel without knowing of streams is heard, once.
+
+For each channel one process of all is elected, by a key that it holds for `TENURE` seconds and renews; it alone
+subscribes, and adds what it hears to the stream. The addition is a script that adds nothing unless the key is still
+its own, and nothing twice: two who think that they are elected do not add a message twice, and an addition whose reply
+was lost may be repeated. Who gets the key subscribes after that, so what is published while nobody holds it is not
+heard: that is up to `TENURE` plus `LOOK` seconds after a process was killed, and up to `LOOK` after one that ended by
+itself, since it gives the key back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from datetime import UTC, datetime
+from os import urandom
+from typing import Any, Final
+
+from .redis_client import LOST, Client, connect, published, reached, wait_before
+from .redis_wire import LOCK, stream_of
+
+logger = logging.getLogger("wintry.web")
+
+TENURE: Final = 3.0
+LOOK: Final = 0.5
+
+ELECT: Final = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1"""
+RESIGN: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+ADD: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('GET', KEYS[3]) == ARGV[2] then return 0 end
+redis.call('SET', KEYS[3], ARGV[2], 'PX', 600000)
+redis.call('XADD', KEYS[2], '*', 'id', ARGV[2], 'type', ARGV[3], 'time', ARGV[4], 'body', ARGV[5])
+return 1"""
+
+
+class Bridge:
+    """The bridge of one process, for the channels that it listens to."""
+
+    def __init__(self, url: str, owner: str) -> None:
+        self._url = url
+        self._owner = f"{owner}:{urandom(4).hex()}"
+        self._wanted: Counter[str] = Counter()
+        self._holding: set[str] = set()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def holding(self) -> frozenset[str]:
+        """The channels that this process hears for all."""
+        return frozenset(self._holding)
+
+    def add(self, channel: str) -> None:
+        """Hear a channel, as often as it is added."""
+        self._wanted[channel] += 1
+        self._changed.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def remove(self, channel: str) -> None:
+        self._wanted[channel] -= 1
+        self._wanted += Counter()  # without what nobody wants any more
+        self._changed.set()
+
+    async def stop(self) -> None:
+        """Resign, so that another process hears at once."""
+        self._wanted.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        """Stand for election for ever."""
+        failures = 0
+        while True:
+            client, hearing = connect(self._url), connect(self._url, again=False)
+            listening: asyncio.Task[None] | None = None
+            try:
+                async with hearing.pubsub(ignore_subscribe_messages=True) as heard:
+                    await heard.subscribe(self._owner)  # so that there is always something to listen to
+                    listening = asyncio.get_running_loop().create_task(self._hear(heard, client))
+                    while not listening.done():
+                        async with reached():
+                            await self._elect(client, heard)
+                        failures = 0
+                        await self._pause(listening)
+                    await listening
+            except LOST as error:
+                self._holding.clear()
+                failures += 1
+                await wait_before(failures, "hearing what is PUBLISHed", error)
+            finally:
+                if listening is not None:
+                    listening.cancel()
+                    await asyncio.gather(listening, return_exceptions=True)
+                await self._resign(client)
+                await client.aclose()
+                await hearing.aclose()
+
+    async def _pause(self, listening: asyncio.Task[None]) -> None:
+        """Until it is time to look again, something changes, or the connection is lost."""
+        changed = asyncio.get_running_loop().create_task(self._changed.wait())
+        await asyncio.wait([changed, listening], timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
+        changed.cancel()
+        self._changed.clear()
+
+    async def _elect(self, client: Client, heard: Client) -> None:
+        """Take the channels that are free, renew one's own, let go what nobody here wants."""
+        for channel in [*self._wanted]:
+            won = await client.execute_command(
+                "EVAL", ELECT, 1, stream_of(channel) + LOCK, self._owner, round(TENURE * 1000)
+            )
+            if won and channel not in self._holding:
+                self._holding.add(channel)
+                await heard.subscribe(channel)
+            elif not won:
+                await self._unsubscribe(heard, channel)
+        for channel in self._holding.difference(self._wanted):
+            await self._unsubscribe(heard, channel)
+            await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+
+    async def _unsubscribe(self, heard: Client, channel: str) -> None:
+        if channel in self._holding:
+            self._holding.discard(channel)
+            await heard.unsubscribe(channel)
+
+    async def _hear(self, heard: Client, client: Client) -> None:
+        """Add to the streams what comes, in its order."""
+        async for channel, body in published(heard):
+            async with reached():
+                await self._add(client, channel, body)
+
+    async def _add(self, client: Client, channel: str, body: bytes) -> None:
+        stream = stream_of(channel)
+        keys: list[Any] = [stream + LOCK, stream, f"{stream}:bridged"]
+        time = datetime.now(UTC).isoformat()
+        await client.execute_command("EVAL", ADD, len(keys), *keys, self._owner, urandom(16).hex(), channel, time, body)
+
+    async def _resign(self, client: Client) -> None:
+        """Give back what is held; if the broker is away, the tenure ends by itself."""
+        try:
+            async with reached():
+                for channel in [*self._holding]:
+                    await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+        except LOST as error:
+            logger.debug("redis: the election could not be given up: %r", error)
+        self._holding.clear()
