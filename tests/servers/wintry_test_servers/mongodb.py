@@ -1,4 +1,4 @@
-"""MongoDB: mongod as a replica set of one, which is what gives it transactions.
+"""MongoDB: mongod as a replica set of one, which is what gives it transactions, or alone, for tests of what says so.
 
 The set is initiated at the first start. After a restart the one member elects itself, so that in both cases the
 server is ready when it is the primary. Test commands (`configureFailPoint`) are enabled. The log of WiredTiger is not
@@ -35,6 +35,10 @@ class MongoDB(Daemon):
     def url(self) -> str:
         return f"mongodb://127.0.0.1:{self.port}/?replicaSet={REPLICA_SET}"
 
+    @property
+    def roles(self) -> list[str | Path]:
+        return ["--replSet", REPLICA_SET]
+
     async def prepare(self) -> None:
         self.variables = with_curl(self.folder)
         self.data.mkdir()
@@ -43,11 +47,11 @@ class MongoDB(Daemon):
         return self.variables
 
     def command(self) -> list[str | Path]:
-        options = ["--replSet", REPLICA_SET, "--bind_ip", "127.0.0.1", "--port", str(self.port), "--nounixsocket"]
+        options = ["--bind_ip", "127.0.0.1", "--port", str(self.port), "--nounixsocket"]
         options += ["--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25"]
         options += ["--wiredTigerEngineConfigString", "log=(file_max=8MB,prealloc=false)"]
         options += [word for parameter in PARAMETERS for word in ("--setParameter", parameter)]
-        return [self.program, "--dbpath", self.data, *options]
+        return [self.program, "--dbpath", self.data, *self.roles, *options]
 
     async def ready(self) -> bool:
         if not listens(self.port):
@@ -69,6 +73,20 @@ class MongoDB(Daemon):
                 return bool(hello.get("isWritablePrimary"))
             except PyMongoError:
                 return False
+
+
+class StandaloneMongoDB(MongoDB):
+    """A mongod that is no replica set: it has no transactions."""
+
+    title = "MongoDB without a replica set"
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/"
+
+    @property
+    def roles(self) -> list[str | Path]:
+        return []
 
 
 def with_curl(folder: Path) -> Mapping[str, str]:

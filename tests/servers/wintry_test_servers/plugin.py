@@ -3,6 +3,7 @@
     postgres_url  mongodb_url  redis_url                   a fresh database for the test, on the shared server
     shared_postgres_url  shared_mongodb_url  shared_redis_url           the same, for a module
     postgres_system_url  redis_system_url                  as `…_url`, on the system's PostgreSQL and redis-server
+    mongodb_standalone_url                                 a MongoDB of the test's own that is no replica set
     postgres_server  mongodb_server  redis_server          a server of the test's own: kill, stop, start, pause
     servers                                                the run, for what the fixtures do not say
 
@@ -118,6 +119,13 @@ def shared_mongodb_url(servers: Run) -> Iterator[str]:
     """A new database on MongoDB, dropped behind the module."""
     with database(servers, "mongodb") as url:
         yield url
+
+
+@pytest.fixture
+def mongodb_standalone_url(servers: Run) -> Iterator[str]:
+    """A MongoDB that is no replica set, for nobody else."""
+    with server(servers, "mongodb-standalone") as made:
+        yield made.url
 
 
 @pytest.fixture

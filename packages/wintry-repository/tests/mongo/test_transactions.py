@@ -227,8 +227,8 @@ async def test_a_pool_that_runs_dry_says_so(open_on: Open) -> None:
 
 
 @pytest.mark.contract("REPO-328")
-async def test_a_server_that_stands_alone_is_refused_with_what_to_do(standalone_url: str) -> None:
-    backend = open_backend("default", standalone_url, {})
+async def test_a_server_that_stands_alone_is_refused_with_what_to_do(mongodb_standalone_url: str) -> None:
+    backend = open_backend("default", f"{mongodb_standalone_url}shop", {})
 
     with pytest.raises(ConfigurationError, match=r"--replSet NAME and run rs\.initiate\(\)"):
         await backend.open()

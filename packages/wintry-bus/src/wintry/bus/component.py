@@ -4,27 +4,32 @@ An application finds `BusComponent` under the entry-point group `wintry.componen
 knows the application's settings by shape too: `settings.transporters` is a list of entries with `name`, `kind` and
 `backend`, `settings.journal` the name of a backend, and `settings.backends` says whether there are any. The component
 provides the `Runtime` that every queue is given, and the `Publisher` on the default transport. With backends the
-runtime is a `Durable` one, which needs the extra `journal`; without them everything lives in memory.
+runtime is a `Durable` one, which needs the extra `journal`; without them everything lives in memory. Brokers come from
+other distributions; one that does not answer makes the application degraded and ends nothing.
 
 `open_runtime` is the same for a command in a shell: stores and transports, and nothing that delivers.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from wintry.bus import MessageQueue, Publisher, Runtime, TransportPublisher, collecting
-from wintry.bus.errors import CapabilityError, DefinitionError, HandlerTimeout
+from wintry.bus.errors import CapabilityError, DefinitionError, HandlerTimeout, SettingsError
 from wintry.bus.settings import BusSettings
 from wintry.bus.transports import Memory, Transport
+from wintry.bus.transports.brokers import brokers
 
 if TYPE_CHECKING:
     from wintry.bus.durable import Durable
 
 DEFAULT: Final = "default"
+ANSWER_SECONDS: Final = 1.0
+"""How long a broker may take to answer; less than a component may."""
 
 
 class BusComponent:
@@ -41,10 +46,12 @@ class BusComponent:
     def __init__(self) -> None:
         self._durable: Durable | None = None
         self._runtime: Runtime | None = None
+        self._brokers: tuple[str, ...] = ()
 
     def providers(self, settings: Any) -> Mapping[Any, Callable[..., Any]]:
-        """`Runtime` and `Publisher`, as the settings want them. Raises ValueError for settings that cannot work."""
+        """`Runtime` and `Publisher`, as the settings want them. Raises SettingsError for settings that cannot work."""
         layout = Layout(settings)
+        self._brokers = tuple(layout.brokers)
         return {Runtime: self._durable_runtime(layout) if layout.durable else in_memory(layout), Publisher: publisher}
 
     def _durable_runtime(self, layout: Layout) -> Callable[..., Runtime]:
@@ -52,16 +59,18 @@ class BusComponent:
             from wintry.bus.durable import durable_runtime
         except ModuleNotFoundError as error:
             raise missing(error) from error
+
+        def place(durable: Durable) -> None:
+            layout.connect(durable.runtime)
+            self._durable = durable
+
         return durable_runtime(
-            self._place,
+            place,
             journal=layout.journal,
             queues=layout.queues,
             transports=layout.transports,
             default_transport=layout.default_transport,
         )
-
-    def _place(self, durable: Durable) -> None:
-        self._durable = durable
 
     def collecting(self) -> AbstractContextManager[list[Any]]:
         """While open, faults of messages and queues join the list instead of being raised."""
@@ -80,15 +89,20 @@ class BusComponent:
         await (self._durable or runtime).start()
 
     async def check(self) -> Mapping[str, Mapping[str, str]]:
-        """`bus`: degraded where deliveries wait too long or nothing looks for them."""
+        """`bus`: degraded where deliveries wait too long or nothing looks for them. `transport:…`: whether it answers."""
         if self._runtime is None:
             return {}
+        transports = self._runtime.transports
+        answers = await asyncio.gather(*(answer(transports[name]) for name in self._brokers))
         health = await self._runtime.health()
         ticking = self._durable is None or self._durable.housekeeping.ticking
         detail = f"{health.pending} pending, {health.parked} parked"
         if health.oldest is not None:
             detail += f", the oldest due for {health.oldest:.1f} s"
-        return {"bus": {"status": "ok" if health.ok and ticking else "degraded", "detail": detail}}
+        return {
+            "bus": {"status": "ok" if health.ok and ticking else "degraded", "detail": detail},
+            **{f"transport:{name}": status for name, status in zip(self._brokers, answers, strict=True)},
+        }
 
     async def drain(self, deadline: float) -> None:
         """Take nothing more, finish what runs within `deadline` seconds, give the rest back."""
@@ -107,8 +121,18 @@ class BusComponent:
 component = BusComponent
 
 
+async def answer(transport: Transport) -> Mapping[str, str]:
+    """How a broker is: degraded while it does not answer, since everything else goes on without it."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await transport.check()
+    except Exception as error:  # noqa: BLE001 - whatever the client of a broker raises
+        return {"status": "degraded", "detail": f"{type(error).__name__}: {error}"}
+    return {"status": "ok", "detail": ""}
+
+
 class Layout:
-    """What the settings say of the bus. Raises ValueError where that cannot be."""
+    """What the settings say of the bus. Raises SettingsError where that cannot be."""
 
     def __init__(self, settings: Any) -> None:
         self.journal: str | None = getattr(settings, "journal", None)
@@ -121,6 +145,7 @@ class Layout:
                 self.transports[entry.name] = Memory()
             elif entry.kind == "database":
                 self.queues[entry.name] = entry.backend or self.journal or DEFAULT
+        self.brokers = brokers(transporters)
         names = [entry.name for entry in transporters]
         if not names and self.journal is not None:
             self.queues[DEFAULT] = self.journal
@@ -128,14 +153,21 @@ class Layout:
             self.transports[DEFAULT] = Memory()
         self.default_transport = names[0] if len(names) == 1 else DEFAULT
         self.durable = bool(backends)
-        if self.journal is not None and self.journal not in backends:
-            raise ValueError(
-                f"journal: there is no backend {self.journal!r}; there are: {', '.join(backends) or 'none'}"
-            )
-        for name, backend in self.queues.items():
-            if backend not in backends:
-                listed = ", ".join(backends) or "none"
-                raise ValueError(f"transporters.{name}: there is no backend {backend!r}; there are: {listed}")
+        wanted = {f"transporters.{name}": backend for name, backend in self.queues.items()}
+        if self.journal is not None:
+            wanted["journal"] = self.journal
+        listed = ", ".join(backends) or "none"
+        faults = [
+            f"{place}: there is no backend {backend!r}; there are: {listed}"
+            for place, backend in wanted.items()
+            if backend not in backends
+        ]
+        if faults:
+            raise SettingsError(faults)
+
+    def connect(self, runtime: Runtime) -> None:
+        """Give the runtime the transports that are brokers."""
+        runtime.transports.update({name: connect(runtime) for name, connect in self.brokers.items()})
 
 
 def in_memory(layout: Layout) -> Callable[[BusSettings], Runtime]:
@@ -144,6 +176,7 @@ def in_memory(layout: Layout) -> Callable[[BusSettings], Runtime]:
     def runtime(options: BusSettings) -> Runtime:
         made = Runtime(transports=layout.transports, limits=options.limits)
         made.default_transport = layout.default_transport
+        layout.connect(made)
         return made
 
     return runtime
@@ -181,6 +214,7 @@ async def open_runtime(source: Any) -> AsyncGenerator[Runtime]:
             transports=layout.transports,
             default_transport=layout.default_transport,
         )
+        layout.connect(durable.runtime)
         await durable.prepare()
         try:
             yield durable.runtime

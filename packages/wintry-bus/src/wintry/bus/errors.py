@@ -2,6 +2,7 @@
 
     BusError
     ├── DefinitionError   (TypeError)     message or queue classes that cannot work; `faults` names each fault
+    ├── SettingsError     (ValueError)    settings that no bus can run on; `faults` names each fault
     ├── NoHandler         (LookupError)   a command that nothing handles
     ├── NotInHandler      (RuntimeError)  something that is legal inside a handler of that bus only
     │   └── LateRegister                  a message registered after its handler had returned
@@ -52,6 +53,14 @@ class DefinitionError(BusError, TypeError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+class SettingsError(BusError, ValueError):
+    """Settings that no bus can run on. `faults` holds every reason, `str()` shows them line by line."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
         self.faults = tuple(faults)
 
 

@@ -25,7 +25,7 @@ from wintry.ioc import Container, InjectionError
 from . import discovery, logs
 from .components import Component, Components, installed
 from .controllers import Http, HttpOptions, compile_routes
-from .errors import SettingsError, StartError, WebError, collecting
+from .errors import StartError, WebError, collecting
 from .health import Phase, health_routes
 from .listeners import Listeners, compile_listeners
 from .problems import Problems
@@ -183,7 +183,7 @@ class App(Starlette):
                 self.container.register_value(component.settings, section)
             provided = component.providers(self.settings)
         except ValueError as error:
-            self.container.add_faults(error.faults if isinstance(error, SettingsError) else [error])
+            self.container.add_faults(getattr(error, "faults", [error]))
             return
         for key, factory in provided.items():
             self.container.register(key, factory, lifetime="singleton", origin="library")

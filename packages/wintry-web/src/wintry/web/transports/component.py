@@ -2,15 +2,15 @@
 
 For each transporter that some listener hears it starts one runner of wintry-bus, which settles the deliveries. A
 delivery gets a scope of the container and a fresh instance of its microservice class. The component brings work in,
-so it is drained before HTTP is. A broker that does not answer makes the application degraded and ends nothing. Without
-wintry-bus the component does nothing, unless there are listeners or brokers: then it says what they need.
+so it is drained before HTTP is. Without wintry-bus the component does nothing, unless there are listeners or transporters:
+then it says what they need.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -18,16 +18,12 @@ from starlette.concurrency import run_in_threadpool
 
 from wintry.ioc import Container, Plan
 
-from ..errors import StartError
+from ..errors import SettingsError, StartError
 from ..listeners import Listeners, ListenerSpec
 from ..settings import WinterSettings
-from .brokers import Brokers, brokers
 
 if TYPE_CHECKING:
-    from wintry.bus.transports import Listener, Runner, Transport
-
-ANSWER_SECONDS = 1.0
-"""How long a broker may take to answer; less than a component may."""
+    from wintry.bus.transports import Listener, Runner
 
 
 class TransportsComponent:
@@ -41,21 +37,18 @@ class TransportsComponent:
 
     def __init__(self) -> None:
         self.runners: dict[str, Runner] = {}
-        self.brokers: Mapping[str, Transport] = {}
-        self._with_brokers = False
 
     def providers(self, settings: Any) -> Mapping[Any, Callable[..., Any]]:
-        """`Brokers`, if the settings have any. Raises SettingsError for an entry that cannot work."""
-        provided = brokers(settings.transporters)
-        self._with_brokers = bool(provided)
-        return provided
+        """Nothing. Raises SettingsError: there are transporters, and nothing that runs them."""
+        if settings.transporters and find_spec("wintry.bus") is None:
+            named = ", ".join(entry.name for entry in settings.transporters)
+            raise SettingsError([f"transporters ({named}) need wintry-bus: install wintry-web[messaging]"])
+        return {}
 
     def collecting(self) -> AbstractContextManager[list[Any]]:
         return nullcontext([])  # App has this library's own list open
 
     async def start(self, container: Container) -> None:
-        if self._with_brokers:
-            self.brokers = container.get(Brokers).transports
         specs = container.get(Listeners).specs
         if specs:
             self.runners = make_runners(container, specs)
@@ -63,15 +56,11 @@ class TransportsComponent:
                 await runner.start()
 
     async def check(self) -> Mapping[str, Mapping[str, str]]:
-        answers = await asyncio.gather(*(answer(transport) for transport in self.brokers.values()))
         return {
-            **{f"transport:{name}": status for name, status in zip(self.brokers, answers, strict=True)},
-            **{
-                f"listeners:{name}": {"status": "ok", "detail": ""}
-                if runner.ticking
-                else {"status": "down", "detail": "a listener has ended"}
-                for name, runner in self.runners.items()
-            },
+            f"listeners:{name}": {"status": "ok", "detail": ""}
+            if runner.ticking
+            else {"status": "down", "detail": "a listener has ended"}
+            for name, runner in self.runners.items()
         }
 
     async def drain(self, deadline: float) -> None:
@@ -84,16 +73,6 @@ class TransportsComponent:
 
 
 component = TransportsComponent
-
-
-async def answer(transport: Transport) -> Mapping[str, str]:
-    """How a broker is: degraded while it does not answer, since HTTP goes on without it."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await transport.check()
-    except Exception as error:  # noqa: BLE001 - whatever the client of a broker raises
-        return {"status": "degraded", "detail": f"{type(error).__name__}: {error}"}
-    return {"status": "ok", "detail": ""}
 
 
 def make_runners(container: Container, specs: tuple[ListenerSpec, ...]) -> dict[str, Runner]:
