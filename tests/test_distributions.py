@@ -68,7 +68,7 @@ def test_extras_are_the_documented_ones() -> None:
     }
 
     assert extras == {
-        "allocation": ["nats", "rabbitmq"],
+        "allocation": ["demo", "nats", "rabbitmq"],
         "wintry-bus": ["journal", "otel"],
         "wintry-ioc": [],
         "wintry-models": [],

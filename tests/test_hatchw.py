@@ -113,6 +113,16 @@ def test_the_service_takes_the_place_of_the_bootstrap_in_the_folder_of_the_calle
     assert process.returncode == 7
 
 
+@pytest.mark.contract("APP-203")
+def test_the_service_on_servers_is_started_in_the_same_environment(clone: Clone) -> None:
+    clone.program("tools/serve_compose.py", "import sys\nprint(sys.executable, *sys.argv[1:])\n")
+
+    done = clone.hatchw("run", "serve-compose", "--port", "1")
+
+    assert clone.asked() == ["run serve:members", "env find serve"]
+    assert done.stdout == f"{clone.folder}/environment/bin/python --port 1\n"
+
+
 def test_another_word_goes_to_hatch_with_its_arguments_and_its_exit_code(clone: Clone) -> None:
     assert clone.hatchw("run", "storm").returncode == 2
     assert clone.asked() == ["run members", "run storm"]

@@ -63,7 +63,7 @@ class Profile:
 SERVERS = {
     "WINTRY_BACKENDS__DEFAULT__URL": "postgres",
     "WINTRY_BACKENDS__VIEWS__URL": "mongodb",
-    "WINTRY_TRANSPORTERS__DEFAULT__URL": "redis",
+    "WINTRY_TRANSPORTERS__REDIS__URL": "redis",
 }
 PROFILES = {
     "embedded": Profile("embedded.toml"),

@@ -10,4 +10,5 @@ app = App(
     errors={InvalidSku: 400, BatchExists: 409, LineConflict: 409, UnknownBatch: 404},
     title="Allocation",
     description="Allocates order lines to batches of stock.",
+    exclude=["demo"],
 )
