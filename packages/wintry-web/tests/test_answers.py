@@ -131,6 +131,14 @@ class Answers:
     async def only_head(self) -> Response:
         return Response(headers={"x-head": "1"})
 
+    @head("/both")
+    async def head_of_both(self) -> Response:
+        return Response(headers={"x-head": "of its own"})
+
+    @get("/both")
+    async def both(self) -> str:
+        return "both"
+
 
 @pytest.fixture
 async def client(serving):
@@ -222,6 +230,12 @@ async def test_get_answers_head_without_the_body(client) -> None:
     assert bare.content == b""
     assert (bare.status_code, bare.headers) == (full.status_code, full.headers)
     assert (await client.head("/only-head")).headers["x-head"] == "1"
+
+
+@pytest.mark.contract("WEB-058")
+async def test_a_route_for_head_is_not_replaced_by_get(client) -> None:
+    assert (await client.head("/both")).headers["x-head"] == "of its own"
+    assert (await client.get("/both")).json() == "both"
 
 
 @pytest.mark.contract("WEB-059")
