@@ -23,12 +23,23 @@ import pathlib
 import sys
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "src"))
 from counting import counted
+from suite import Suite
 
 def test_sees():
     assert counted(1) == 1
 
 def test_blind():
     assert counted(1) > 0
+
+class TestInherited(Suite):
+    pass
+"""
+SUITE = """
+import counting
+
+class Suite:
+    def test_sees(self):
+        assert counting.counted(1) == 1
 """
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -42,6 +53,7 @@ def run(tmp_path: Path) -> Run:
             "tools/mutants.py": TOOL,
             "tests/mutants/counting.toml": MUTANT.format(test=test),
             "packages/counting/src/counting.py": source,
+            "packages/counting/src/suite.py": SUITE,
             "packages/counting/tests/test_counting.py": TESTS,
         }
         for name, text in files.items():
@@ -60,8 +72,9 @@ def test_every_committed_mutant_fits_the_sources() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_a_mutant_that_is_seen_is_red_and_leaves_the_checkout_as_it_was(run: Run, tmp_path: Path) -> None:
-    done = run("test_sees")
+@pytest.mark.parametrize("test", ["test_sees", "TestInherited::test_sees"])
+def test_a_mutant_that_is_seen_is_red_and_leaves_the_checkout_as_it_was(run: Run, tmp_path: Path, test: str) -> None:
+    done = run(test)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 of 1 mutants red" in done.stdout

@@ -64,13 +64,18 @@ class TestHearing:
 
         await asyncio.gather(*(change(first, ref="b1", qty=quantity) for quantity in (90, 80, 70)))
 
+        def heard() -> int:
+            return int(first.log.read_text().count("Heard from the broker"))  # both write into it
+
         async def done() -> bool:
-            product = await second.product("TABLE")
-            return product["batches"][0]["purchased_quantity"] in (70, 80, 90)
+            return heard() >= 3
 
         await settled(done)
         for service in (first, second):
+            assert (await service.product("TABLE"))["batches"][0]["purchased_quantity"] in (70, 80, 90)
             await service.views_agree("TABLE", [f"o{number}" for number in range(20)])
+        assert await shell(first, "dead", "list") == ""
+        assert heard() == 3
 
     @pytest.mark.parametrize(
         ("body", "reason"),

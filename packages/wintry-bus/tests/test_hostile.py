@@ -210,8 +210,10 @@ async def test_a_handler_that_cannot_be_stopped_does_not_keep_the_process(caplog
     bus = Bus(runtime=(runtime := Runtime(limits=LIMITS)))
     await bus.handle(Go())
     await until(lambda: bus.began)
-    async with asyncio.timeout(4):
-        await runtime.drain(0.01)
+    try:
+        async with asyncio.timeout(4):
+            await runtime.drain(0.01)
+    finally:
+        let_go = True
     assert "do not end" in caplog.text
-    let_go = True
     await until(lambda: not runtime.dispatcher.busy)

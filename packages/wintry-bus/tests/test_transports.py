@@ -100,6 +100,10 @@ async def test_a_message_is_decoded_handled_and_acknowledged(runner: Runner, tra
     await runner.drain(1.0)
     assert transport.parked == []
     assert ear.heard == [Go(x=1)]
+    await transport.publish("go", [message(id="m2")])
+    rest = transport.receive("go", group="service", prefetch=9)
+    assert (await anext(rest)).message.id == "m2", "the first one is done"
+    await rest.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
 @pytest.mark.contract("BUS-101")

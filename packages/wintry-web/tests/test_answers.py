@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -131,6 +131,14 @@ class Answers:
     async def only_head(self) -> Response:
         return Response(headers={"x-head": "1"})
 
+    @head("/both")
+    async def head_of_both(self) -> Response:
+        return Response(headers={"x-head": "of its own"})
+
+    @get("/both")
+    async def both(self) -> str:
+        return "both"
+
 
 @pytest.fixture
 async def client(serving):
@@ -224,6 +232,12 @@ async def test_get_answers_head_without_the_body(client) -> None:
     assert (await client.head("/only-head")).headers["x-head"] == "1"
 
 
+@pytest.mark.contract("WEB-058")
+async def test_a_route_for_head_is_not_replaced_by_get(client) -> None:
+    assert (await client.head("/both")).headers["x-head"] == "of its own"
+    assert (await client.get("/both")).json() == "both"
+
+
 @pytest.mark.contract("WEB-059")
 async def test_every_answer_says_nosniff(client) -> None:
     for path in ("/default", "/nothing", "/plain", "/wrong", "/nowhere", "/empty"):
@@ -314,9 +328,15 @@ async def test_each_request_has_a_controller_of_its_own(calls) -> None:
 @pytest.mark.contract("WEB-062")
 @pytest.mark.parametrize("path", [b"/buffered", b"/passed"])
 async def test_the_scope_is_closed_before_the_first_byte(calls, path: bytes) -> None:
-    answer = await calls.send("GET", path)
-    assert log == ["closed"]
-    assert b"closed" not in answer.body
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: Any) -> None:
+            log.append(message["type"])
+            await send(message)
+
+        await calls.app(scope, receive, note)
+
+    await replace(calls, app=noting).send("GET", path)
+    assert log == ["closed", "http.response.start", "http.response.body"]
 
 
 @pytest.mark.contract("WEB-062")

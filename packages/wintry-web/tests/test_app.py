@@ -269,6 +269,14 @@ class TestComponents:
             *("stop ears", "stop bus", "stop store"),
         ]
 
+    async def test_what_brings_work_in_is_drained_while_requests_are_answered(self, make_package: MakePackage) -> None:
+        log: list[str] = []
+        app = App(make_package(), components=[Fake("bus", log), Fake("ears", log, after=("bus",), intake=True)])
+
+        async with app.running():
+            await app.quiesce()
+            assert [each for each in log if each.startswith("drain")] == ["drain ears"]
+
     def test_a_circle_is_told(self) -> None:
         with pytest.raises(ValueError, match="a, b wait for one another"):
             ordered([Fake("a", [], after=("b",)), Fake("b", [], after=("a",))])

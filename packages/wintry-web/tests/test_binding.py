@@ -77,6 +77,10 @@ class Binding:
     ) -> dict[str, str]:
         return request.path_params
 
+    @get("/renamed-only/{orderid}")
+    async def renamed_only(self, order: Annotated[str, Path("orderid")], request: Request) -> dict[str, str]:
+        return request.path_params
+
     @get("/query")
     async def query(
         self,
@@ -162,6 +166,7 @@ async def test_a_name_in_the_path_is_a_path_parameter(client) -> None:
 
 async def test_binding_leaves_the_request_as_it_was(client) -> None:
     assert (await client.get("/b/untouched/o1?extra=1")).json() == {"orderid": "o1"}
+    assert (await client.get("/b/renamed-only/o1")).json() == {"orderid": "o1"}
 
 
 @pytest.mark.contract("WEB-010")
@@ -195,6 +200,11 @@ async def test_defaults_are_the_method_s_and_are_never_shared(client) -> None:
 @pytest.mark.contract("WEB-011")
 async def test_of_several_values_for_a_scalar_the_last_one_counts(client) -> None:
     assert (await client.get("/b/query?limit=1&limit=2&nothing&=")).json()[0] == 2
+
+
+@pytest.mark.contract("WEB-011")
+async def test_a_plus_in_the_query_is_a_space(client) -> None:
+    assert (await client.get("/b/filters?sku=a+b")).json()["sku"] == "a b"
 
 
 @given(value=st.text(min_size=1).filter(lambda text: not any(0xD800 <= ord(each) <= 0xDFFF for each in text)))

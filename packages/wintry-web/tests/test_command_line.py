@@ -7,11 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+DRAIN_SECONDS = 10.0
+"""How long the settings let a server wait for what does not end by itself."""
 
 SHOP = """
 import asyncio
@@ -204,9 +208,11 @@ class TestEnd:
         assert "data: tick" in stream.recv(65536).decode() + stream.recv(65536).decode()
 
         served.process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
 
         assert '"data":"done"' in read_all(slow)
         read_all(stream)  # it ends
+        assert time.monotonic() - told < DRAIN_SECONDS, "it did not wait to be cut"
         assert served.process.wait(timeout=30) == 0
 
     def test_a_connection_that_stays_open_is_answered_once_more_and_told_to_close(self, served: Served) -> None:
@@ -228,7 +234,7 @@ class TestEnd:
         wait_until_refused(served.port)
         served.process.send_signal(signal.SIGINT)
 
-        assert served.process.wait(timeout=20) == 0
+        assert served.process.wait(timeout=DRAIN_SECONDS) == 0
 
     def test_a_second_signal_does_not_wait_for_what_will_not_drain_either(self, tmp_path: Path) -> None:
         (tmp_path / "stuck.py").write_text(STUCK)

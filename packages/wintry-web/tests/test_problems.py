@@ -225,6 +225,14 @@ async def test_many_names_that_grow_when_they_are_escaped_do_not_either(served) 
 
 
 @pytest.mark.contract("WEB-075")
+async def test_a_long_name_and_a_long_message_are_cut(served) -> None:
+    [named] = (await served.client.post("/numbers", json={"k" * 5000: 1})).json()["errors"]
+    [told] = (await served.client.post("/picky", json={"name": "n" * 3000})).json()["errors"]
+    assert named["pointer"] == "#/" + "k" * 118 + "…"
+    assert len(told["detail"]) == 121
+
+
+@pytest.mark.contract("WEB-075")
 async def test_nor_do_messages_and_paths(served) -> None:
     answer = await served.client.post("/picky", json={"name": "n" * 500_000})
     assert answer.status_code == 422
@@ -242,7 +250,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.contract("WEB-076")
-@given(value=json_values)
+@given(value=json_values | st.fixed_dictionaries({"xs": st.lists(json_values)}))
 def test_whatever_is_invalid_can_be_told(value: Any) -> None:
     found: ValidationError | None = None
     try:

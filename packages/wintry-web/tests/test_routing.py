@@ -146,6 +146,7 @@ def test_a_route_that_is_never_reached_is_a_fault(first: str, second: str) -> No
 def test_routes_that_only_overlap_are_none() -> None:
     overlapping = ["/{x}", "/a", "/{x}/b", "/a/{y}", "/a/{p:path}", "/{p:path}"]
     assert not table(*(("GET", path) for path in overlapping))[1]
+    assert not table(("GET", "/{p:path}"), ("GET", "/a"))[1]
 
 
 @pytest.mark.contract("WEB-084")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -98,6 +99,32 @@ async def test_a_message_that_a_listener_gave_up_is_a_dead_letter_of_the_bus(pla
     assert await place.counts() == []
 
 
+@pytest.mark.contract("BUS-360")
+async def test_a_broadcast_that_is_given_up_is_dropped_and_logged(
+    house: Any, shop_class: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.start(shop_class(house))
+    runtime = house.durable.runtime
+    transport = runtime.transports["near"]
+
+    async def handle(sku: str) -> None:
+        raise LookupError(f"unknown {sku}")
+
+    listener = Listener("pkg.Ears.all", "change", text, handle, broadcast=True)
+    runner = Runner(runtime, transport, [listener], group="shop")
+    await runner.start()
+    numbers = count()
+
+    async def dropped() -> bool:
+        await transport.publish("change", [sent(f"m{next(numbers)}")])  # heard from when the listener listens
+        return "is dropped" in caplog.text
+
+    await until(dropped)
+    await runner.drain(1.0)
+    assert "unknown TABLE" in caplog.text
+    assert await runtime.dead_letters.list() == []
+
+
 @pytest.mark.contract("BUS-361")
 async def test_what_is_redriven_is_delivered_to_the_listener_with_its_effect(place: Place) -> None:
     await place.transport.publish("change", [sent("m1")])
@@ -154,6 +181,45 @@ async def test_a_message_that_its_transport_gives_out_once_more_has_its_effect_o
     await place.runtime.dead_letters.redrive([letter.number])
     await place.house.settled()
     assert await place.counts() == [("TABLE", 1)]
+    assert place.ran == [("m1", 1), ("m1", 1)]
+
+
+@pytest.mark.contract("BUS-363")
+async def test_two_that_handle_one_message_at_once_have_one_effect(house: Any, shop_class: Any, models: Any) -> None:
+    shop, both, ran = shop_class(house), asyncio.Barrier(2), list[str]()
+    await house.start(shop)
+    runtime = house.durable.runtime
+
+    async def handle(sku: str) -> None:
+        ran.append(sku)
+        number = len(ran)
+        if number == 1:
+            raise LookupError(sku)
+        async with asyncio.timeout(5):
+            await both.wait()
+        await shop.stocks.create(entity=models[0](sku=f"{sku} {number}"))
+
+    listener = Listener("pkg.Ears.change", "change", text, handle)
+    transports = [runtime.transports["near"], Memory()]
+    runners = [
+        Runner(runtime, transports[0], [listener], group="shop"),
+        Runner(Unlistened(runtime), transports[1], [listener], group="shop"),  # type: ignore[arg-type]
+    ]
+    for runner in runners:
+        await runner.start()
+    await transports[0].publish("change", [sent("m1")])
+    (letter,) = await until(runtime.dead_letters.list)
+    await runtime.dead_letters.redrive([letter.number])
+    await transports[1].publish("change", [sent("m1")])
+
+    async def both_ran() -> bool:
+        return len(ran) == 3
+
+    await until(both_ran)
+    await house.settled()
+    for runner in runners:
+        await runner.drain(5.0)
+    assert await shop.stocks.count() == 1
 
 
 class Unlistened:

@@ -49,6 +49,16 @@ async def first(queue: Database, group: str | None = "g", channel: str = "c"):
         return source, await anext(source)
 
 
+async def left(queue: Database) -> int:
+    """How many deliveries are not settled."""
+    execution = queue.backend.execution(read_only=True)
+    try:
+        ((count,),) = await execution.fetch("SELECT COUNT(*) FROM _wintry_queue_deliveries", ())
+    finally:
+        await execution.close()
+    return count
+
+
 @pytest.mark.contract("BUS-330")
 async def test_two_processes_share_the_messages_of_a_group(make_queue) -> None:
     one, two = await make_queue("one"), await make_queue("two")
@@ -82,7 +92,9 @@ async def test_what_a_dead_process_held_is_taken_over(make_queue) -> None:
     other, again = await first(alive)
     assert (again.message.id, again.attempt) == ("a", 2)
     await delivery.ack()  # fenced: it is not ours any more
+    assert await left(alive) == 1
     await again.ack()
+    assert await left(alive) == 0
     assert await alive.inherit() == 0
     await source.aclose()
     await other.aclose()
