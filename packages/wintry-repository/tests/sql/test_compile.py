@@ -54,7 +54,7 @@ async def test_a_childs_unique_value_is_found_through_its_index(
 async def test_a_root_found_by_its_id_looks_only_at_its_own_children(
     backend: SqlBackend, store: Any, models: SimpleNamespace
 ) -> None:
-    query = compiled(backend, models.Product, And((sku(models), reference(models))))
+    query = compiled(backend, models.Product, And((sku(models), reference(models))), "count")
     said = await steps(store, query, "x", "T")
     assert any("SEARCH products USING" in line for line in said), said
     assert any("CORRELATED SCALAR SUBQUERY" in line for line in said), said
@@ -115,12 +115,13 @@ async def test_aggregates_load_in_one_statement(backend: SqlBackend, store: Any,
 async def test_a_delete_may_be_limited(backend: SqlBackend, store: Any, models: SimpleNamespace) -> None:
     batches = [models.Batch(sku="T", purchased_quantity=1, reference=f"r{n}") for n in range(3)]
     await store.add(*(models.Product(sku=batch.reference, batches=[batch]) for batch in batches))
-    query = compiled(backend, models.Product, reference(models, Operator.NE), "delete", limit=2)
+    query = compiled(backend, models.Product, reference(models, Operator.NE), "delete", limit=1)
     execution = backend.execution()
-    assert await query.run(execution, ("r1",)) == 2
+    assert await query.run(execution, ("r1",)) == 1
     await execution.commit()
-    assert await store.rows("SELECT sku FROM products") == [("r1",)]
-    assert await store.rows("SELECT reference FROM product_batches") == [("r1",)]
+    left = await store.rows("SELECT sku FROM products ORDER BY sku")
+    assert left in ([("r0",), ("r1",)], [("r1",), ("r2",)])
+    assert await store.rows("SELECT reference FROM product_batches ORDER BY reference") == left
 
 
 async def test_a_statement_says_which_method_it_is_of(backend: SqlBackend, models: SimpleNamespace) -> None:

@@ -27,7 +27,7 @@ from ..errors import (
     UnitAborted,
 )
 from .models import Address, Line, Mark, Order, Orders, Parcel, Reading, Readings, orders
-from .queries import stored
+from .queries import asking, stored
 
 if TYPE_CHECKING:
     from ..connections import Backends
@@ -270,6 +270,25 @@ async def creates_all_or_none(backends: Backends) -> None:
     await repository.create(entity=Order(id="b", number=1))
     await raises(AlreadyExists, repository.create_many(entities=[Order(id=id, number=1) for id in "abc"]))
     assert [order.id for order in await repository.find()] == ["b"]
+
+
+@case("REPO-002")
+async def verbs_agree(backends: Backends) -> None:
+    """exists and count tell of what find finds, and delete takes just that away, with all its children."""
+    await Orders(backends).create_many(entities=orders())
+    for name, values, found in (
+        ("parcels__lines__sku", {"parcels__lines__sku": "s"}, ["B", "_"]),
+        ("number_gt_and_note_ne", {"number_gt": 1, "note_ne": None}, ["Z", "é", "😀"]),
+        ("words", {"words": "nope"}, []),
+    ):
+        ask = {verb: asking(f"{verb}_by_{name}", values)(backends).ask for verb in ("find", "count", "exists", "delete")}
+        assert [order.id for order in await ask["find"](**values)] == found, name
+        assert await ask["count"](**values) == len(found), name
+        assert await ask["exists"](**values) is bool(found), name
+        assert await ask["delete"](**values) == len(found), name
+        assert (await ask["count"](**values), await ask["exists"](**values)) == (0, False), name
+    assert [order.id for order in await Orders(backends).find()] == ["a", "c", "e\u0301"]
+    await Orders(backends).create(entity=Order(id="new", number=1, parcels=[Parcel(code="p1"), Parcel(code="p4")]))
 
 
 @case("REPO-041")

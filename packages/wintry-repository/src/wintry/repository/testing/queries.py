@@ -295,6 +295,8 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
         "find_all_order_by_address__city",
         lambda o: _none_first(o.address.city if o.address else None),
     ),
+    _sorted("REPO-005", "find_all_order_by_opt_in_desc_and_number_asc", lambda o: (not o.opt_in, o.number)),
+    _sorted("REPO-005", "find_all_order_by_number_desc_weight_desc", lambda o: (-o.number, -o.weight)),
     _sorted("REPO-040", "find_all_order_by_urgent_number_desc", lambda o: (o.urgent, -o.number)),
     _sorted("REPO-040", "find_all_order_by_opt_in_and_weight", lambda o: (o.opt_in, o.weight)),
     _sorted("REPO-003", "find_first_3_order_by_number", lambda o: o.number, limit=3),
