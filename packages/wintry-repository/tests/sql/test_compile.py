@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from wintry.models import info
+from wintry.models import Array, Model, RequiredId, info
+from wintry.repository.backend import Insert
 from wintry.repository.language.operators import Operator
 from wintry.repository.plan import And, Compare, Expr, Not, Order, Parameter, QueryPlan, Some
-from wintry.repository.sql import SqlBackend
+from wintry.repository.sql import SqlBackend, open_backend
 from wintry.repository.sql.compile import SqlQuery
 
 pytestmark = pytest.mark.anyio
+
+
+class Box(Model):
+    code: str = RequiredId(unique=True)
+
+
+class Shelf(Model):
+    row: int = RequiredId()
+    place: int = RequiredId()
+    boxes: list[Box] = Array()
 
 
 def compiled(backend: SqlBackend, model: Any, where: Expr, verb: Any = "find", limit: int | None = None) -> SqlQuery:
@@ -69,6 +82,22 @@ async def test_the_complement_is_exact(backend: SqlBackend, store: Any, models: 
     for where, expected in ((reference(models), ["with"]), (Not(reference(models)), ["without"])):
         found = await compiled(backend, models.Product, where).run(execution, ("x",))
         assert [product.sku for product, _ in found] == expected
+    await execution.close()
+
+
+@pytest.mark.contract("REPO-119")
+async def test_a_child_leads_to_its_own_root_where_that_has_several_keys(file: Path, stack: AsyncExitStack) -> None:
+    backend = open_backend("default", f"sqlite:///{file}", {})
+    stack.push_async_callback(backend.close)
+    boxes, code = info(Shelf).by_name["boxes"], info(Box).by_name["code"]
+    where = Some((boxes,), Compare((code,), Operator.EQ, str, False, (Parameter(0, "code", str),)))
+    query = compiled(backend, Shelf, where)
+    await backend.open()
+    await backend.create_schema()
+    execution = backend.execution()
+    shelves = [Shelf(row=1, place=place, boxes=[Box(code=code)]) for place, code in enumerate("abc")]
+    await backend.write(execution, [Insert(shelf) for shelf in shelves])
+    assert [(shelf.row, shelf.place) for shelf, _ in await query.run(execution, ("b",))] == [(1, 1)]
     await execution.close()
 
 

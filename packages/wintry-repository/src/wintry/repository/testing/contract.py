@@ -117,6 +117,7 @@ async def finds_by_id(backends: Backends) -> None:
     assert (await repository.one("a")).id == "a"
     assert isinstance(await raises(NotFound, repository.one("nope")), LookupError)
     assert [order.id for order in await repository.find_many(["b", "nope", "c", "b"])] == ["b", "c", "b"]
+    assert [order.id for order, _ in await _load(backends, "b", "nope", "a", "c")] == ["b", "a", "c"]
     assert await repository.find_many([]) == []
     assert (await repository.exists("a"), await repository.exists("nope")) == (True, False)
     await readings.create(entity=Reading(sensor="s", hour=1, value=0.5))
@@ -432,10 +433,10 @@ async def versions_are_told(backends: Backends) -> None:
     assert info(Order).id_of(order) == "x"
 
 
-async def _load(backends: Backends, id: str) -> Any:
+async def _load(backends: Backends, *ids: str) -> Any:
     execution = backends["default"].execution(read_only=True)
     try:
-        return await backends["default"].load(execution, Order, [id])
+        return await backends["default"].load(execution, Order, ids)
     finally:
         await execution.close()
 

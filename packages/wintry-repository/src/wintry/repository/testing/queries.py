@@ -225,6 +225,13 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
     ),
     _case(
         "REPO-034",
+        "find_by_parcels__fragile_and_parcels__lines__sku",
+        lambda o: any(p.fragile and any(x.sku == "s" for x in p.lines) for p in o.parcels),
+        parcels__fragile=True,
+        parcels__lines__sku="s",
+    ),
+    _case(
+        "REPO-034",
         "find_by_parcels__fragile_or_parcels__due",
         lambda o: any(p.fragile is False for p in o.parcels) or any(p.due == MAY for p in o.parcels),
         parcels__fragile=False,
