@@ -166,6 +166,9 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
     # Lists of values
     _case("REPO-033", "find_by_number_in", lambda o: o.number in (2, 10), number_in=[2, 10]),
     _case("REPO-033", "find_by_note_in", lambda o: o.note in ("plain", None), note_in={"plain", None}),
+    _case("REPO-033", "find_by_weight_in", lambda o: o.weight in (1.5, 1e300), weight_in=(1.5, 1e300)),
+    _case("REPO-033", "find_by_at_in", lambda o: o.at == NOON, at_in=[NOON]),
+    _case("REPO-033", "find_by_placed_in", lambda o: o.placed in (None, date.min), placed_in=[date.min, None]),
     _case("REPO-033", "find_by_id_in", lambda o: False, id_in=[]),
     _case("REPO-033", "find_by_note_not_in", lambda o: o.note not in ("plain", "é"), note_not_in=("plain", "é")),
     _case(
