@@ -159,6 +159,7 @@ async def updates_what_changed(backends: Backends) -> None:
     again.parcels.pop(0)
     await repository.update(entity=again)
     assert same(await repository.one("B"), again)
+    assert await asking("find_by_address__city", ["city"])(backends).ask(city="Bonn") == [], "it went with its address"
     await repository.update(entity=again)
     assert repository.version_of(again) == 3, "nothing had changed"
 
@@ -282,7 +283,8 @@ async def verbs_agree(backends: Backends) -> None:
         ("number_gt_and_note_ne", {"number_gt": 1, "note_ne": None}, ["Z", "é", "😀"]),
         ("words", {"words": "nope"}, []),
     ):
-        ask = {verb: asking(f"{verb}_by_{name}", values)(backends).ask for verb in ("find", "count", "exists", "delete")}
+        verbs = ("find", "count", "exists", "delete")
+        ask = {verb: asking(f"{verb}_by_{name}", values)(backends).ask for verb in verbs}
         assert [order.id for order in await ask["find"](**values)] == found, name
         assert await ask["count"](**values) == len(found), name
         assert await ask["exists"](**values) is bool(found), name
