@@ -128,6 +128,19 @@ async def finds_by_id(backends: Backends) -> None:
     assert [reading.hour for reading in await readings.find()] == [2]
 
 
+@case("REPO-049")
+async def gives_back_what_it_stored(backends: Backends) -> None:
+    """create, create_many and update give back the objects that they were given."""
+    repository = Orders(backends)
+    one, two = Order(id="x", number=1), Order(id="y", number=1)
+    assert await repository.create(entity=one) is one
+    (same_two,) = await repository.create_many(entities=iter([two]))
+    assert same_two is two
+    two.number = 2
+    assert await repository.update(entity=two) is two
+    assert [(order.id, order.number) for order in await repository.find()] == [("x", 1), ("y", 2)]
+
+
 @case("REPO-051")
 async def counts_and_lists_all(backends: Backends) -> None:
     """find is by id; count counts."""
