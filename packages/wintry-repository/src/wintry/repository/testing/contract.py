@@ -138,7 +138,8 @@ async def gives_back_what_it_stored(backends: Backends) -> None:
     assert same_two is two
     two.number = 2
     assert await repository.update(entity=two) is two
-    assert [(order.id, order.number) for order in await repository.find()] == [("x", 1), ("y", 2)]
+    two.words.append("not told to anybody")
+    assert [(order.id, order.number, order.words) for order in await repository.find()] == [("x", 1, []), ("y", 2, [])]
 
 
 @case("REPO-051")
@@ -175,6 +176,7 @@ async def updates_what_changed(backends: Backends) -> None:
     assert await asking("find_by_address__city", ["city"])(backends).ask(city="Bonn") == [], "it went with its address"
     await repository.update(entity=again)
     assert repository.version_of(again) == 3, "nothing had changed"
+    assert repository.version_of(await repository.one("B")) == 3
 
 
 @case("REPO-053")

@@ -281,6 +281,7 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
         address__city="Köln",
     ),
     _case("REPO-037", "find_by_address__zip_null", lambda o: o.address is None or o.address.zip is None),
+    _case("REPO-037", "find_by_address__city_null", lambda o: o.address is None),
     _case(
         "REPO-037",
         "find_by_address__city_ne",
