@@ -18,6 +18,7 @@ from wintry.repository.testing.differential import differential
 @pytest.mark.anyio
 @pytest.mark.contract("REPO-003", "REPO-004", "REPO-007", "REPO-010", "REPO-030", "REPO-031", "REPO-032", "REPO-033")
 @pytest.mark.contract("REPO-034", "REPO-035", "REPO-036", "REPO-037", "REPO-038", "REPO-039", "REPO-040", "REPO-043")
+@pytest.mark.contract("REPO-005")
 @pytest.mark.parametrize("case", QUERIES, ids=str)
 async def test_queries_answer_as_their_predicates_say(case: QueryCase, backends: Backends) -> None:
     await case.run(backends)
@@ -26,7 +27,7 @@ async def test_queries_answer_as_their_predicates_say(case: QueryCase, backends:
 @pytest.mark.anyio
 @pytest.mark.contract("REPO-041", "REPO-042", "REPO-043", "REPO-050", "REPO-051", "REPO-052", "REPO-053", "REPO-054")
 @pytest.mark.contract("REPO-055", "REPO-056", "REPO-057", "REPO-058", "REPO-059", "REPO-060", "REPO-061")
-@pytest.mark.contract("REPO-080", "REPO-081", "REPO-082")
+@pytest.mark.contract("REPO-002", "REPO-049", "REPO-080", "REPO-081", "REPO-082")
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_the_contract_of_stores(case: Case, backends: Backends) -> None:
     await case.run(backends)

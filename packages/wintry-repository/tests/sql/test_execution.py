@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import sqlalchemy.orm
 
 from wintry.models.tracking import diff, snapshot
 from wintry.repository.backend import Insert, Update
@@ -106,6 +107,22 @@ async def test_a_commit_holds_what_went_over_sqlalchemy_and_over_the_driver(
     assert (await execution.session.scalar(sa.select(sa.func.count()).select_from(products))) == 2
     await execution.commit()
     assert await store.rows("SELECT sku FROM products ORDER BY sku") == [("A",), ("B",)]
+
+
+@pytest.mark.contract("REPO-121")
+async def test_a_commit_holds_what_a_session_was_given_and_has_not_sent(
+    backend: SqlBackend, store: Any, models: SimpleNamespace
+) -> None:
+    class Mapped:
+        def __init__(self, sku: str) -> None:
+            self.sku, self._version = sku, 1
+
+    sa.orm.registry().map_imperatively(Mapped, table(models.Product, backend))
+    execution = backend.execution()
+    await execution.begin()
+    execution.session.add(Mapped("A"))
+    await execution.commit()
+    assert await store.rows("SELECT sku FROM products") == [("A",)]
 
 
 @pytest.mark.contract("REPO-134")
@@ -454,8 +471,15 @@ async def test_a_database_that_cannot_be_opened_says_where_and_what_to_do(tmp_pa
 
 
 @pytest.mark.contract("REPO-130")
-async def test_a_sign_of_life(backend: SqlBackend) -> None:
+async def test_a_sign_of_life(backend: SqlBackend, stack: AsyncExitStack, tmp_path: Path) -> None:
     await backend.check()
+    broken = tmp_path / "broken.db"
+    broken.write_text("this is no database, but long enough to be looked at as one" * 20)
+    for file in (broken, tmp_path / "missing" / "shop.db"):
+        other = open_backend("other", f"sqlite:///{file}", {})
+        stack.push_async_callback(other.close)
+        with pytest.raises(Unreachable, match=file.name):
+            await other.check()
 
 
 @pytest.mark.contract("REPO-131")

@@ -27,7 +27,7 @@ from ..errors import (
     UnitAborted,
 )
 from .models import Address, Line, Mark, Order, Orders, Parcel, Reading, Readings, orders
-from .queries import stored
+from .queries import asking, stored
 
 if TYPE_CHECKING:
     from ..connections import Backends
@@ -117,6 +117,7 @@ async def finds_by_id(backends: Backends) -> None:
     assert (await repository.one("a")).id == "a"
     assert isinstance(await raises(NotFound, repository.one("nope")), LookupError)
     assert [order.id for order in await repository.find_many(["b", "nope", "c", "b"])] == ["b", "c", "b"]
+    assert [order.id for order, _ in await _load(backends, "b", "nope", "a", "c")] == ["b", "a", "c"]
     assert await repository.find_many([]) == []
     assert (await repository.exists("a"), await repository.exists("nope")) == (True, False)
     await readings.create(entity=Reading(sensor="s", hour=1, value=0.5))
@@ -125,6 +126,20 @@ async def finds_by_id(backends: Backends) -> None:
     assert await readings.get(("s", 3)) is None
     assert await readings.delete_by_id(id=("s", 1)) is True
     assert [reading.hour for reading in await readings.find()] == [2]
+
+
+@case("REPO-049")
+async def gives_back_what_it_stored(backends: Backends) -> None:
+    """create, create_many and update give back the objects that they were given."""
+    repository = Orders(backends)
+    one, two = Order(id="x", number=1), Order(id="y", number=1)
+    assert await repository.create(entity=one) is one
+    (same_two,) = await repository.create_many(entities=iter([two]))
+    assert same_two is two
+    two.number = 2
+    assert await repository.update(entity=two) is two
+    two.words.append("not told to anybody")
+    assert [(order.id, order.number, order.words) for order in await repository.find()] == [("x", 1, []), ("y", 2, [])]
 
 
 @case("REPO-051")
@@ -158,8 +173,10 @@ async def updates_what_changed(backends: Backends) -> None:
     again.parcels.pop(0)
     await repository.update(entity=again)
     assert same(await repository.one("B"), again)
+    assert await asking("find_by_address__city", ["city"])(backends).ask(city="Bonn") == [], "it went with its address"
     await repository.update(entity=again)
     assert repository.version_of(again) == 3, "nothing had changed"
+    assert repository.version_of(await repository.one("B")) == 3
 
 
 @case("REPO-053")
@@ -270,6 +287,26 @@ async def creates_all_or_none(backends: Backends) -> None:
     await repository.create(entity=Order(id="b", number=1))
     await raises(AlreadyExists, repository.create_many(entities=[Order(id=id, number=1) for id in "abc"]))
     assert [order.id for order in await repository.find()] == ["b"]
+
+
+@case("REPO-002")
+async def verbs_agree(backends: Backends) -> None:
+    """exists and count tell of what find finds, and delete takes just that away, with all its children."""
+    await Orders(backends).create_many(entities=orders())
+    for name, values, found in (
+        ("parcels__lines__sku", {"parcels__lines__sku": "s"}, ["B", "_"]),
+        ("number_gt_and_note_ne", {"number_gt": 1, "note_ne": None}, ["Z", "é", "😀"]),
+        ("words", {"words": "nope"}, []),
+    ):
+        verbs = ("find", "count", "exists", "delete")
+        ask = {verb: asking(f"{verb}_by_{name}", values)(backends).ask for verb in verbs}
+        assert [order.id for order in await ask["find"](**values)] == found, name
+        assert await ask["count"](**values) == len(found), name
+        assert await ask["exists"](**values) is bool(found), name
+        assert await ask["delete"](**values) == len(found), name
+        assert (await ask["count"](**values), await ask["exists"](**values)) == (0, False), name
+    assert [order.id for order in await Orders(backends).find()] == ["a", "c", "e\u0301"]
+    await Orders(backends).create(entity=Order(id="new", number=1, parcels=[Parcel(code="p1"), Parcel(code="p4")]))
 
 
 @case("REPO-041")
@@ -413,10 +450,10 @@ async def versions_are_told(backends: Backends) -> None:
     assert info(Order).id_of(order) == "x"
 
 
-async def _load(backends: Backends, id: str) -> Any:
+async def _load(backends: Backends, *ids: str) -> Any:
     execution = backends["default"].execution(read_only=True)
     try:
-        return await backends["default"].load(execution, Order, [id])
+        return await backends["default"].load(execution, Order, ids)
     finally:
         await execution.close()
 

@@ -107,8 +107,11 @@ def orders() -> list[Order]:
             id="_",
             number=0,
             note="zz",
+            weight=-0.0,
             parcels=[
-                Parcel(code="p4", due=date(2026, 3, 1), fragile=False, lines=[Line(number=2, sku="s", price=0.1)]),
+                Parcel(
+                    code="p4", due=date(2026, 3, 1), fragile=False, lines=[Line(number=2, sku="s", price=0.1 + 0.2)]
+                ),
                 Parcel(code="p5", fragile=True, lines=[Line(number=1, sku="s"), Line(number=2, sku="s", note="n")]),
             ],
         ),

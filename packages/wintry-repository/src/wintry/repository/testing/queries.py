@@ -166,6 +166,9 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
     # Lists of values
     _case("REPO-033", "find_by_number_in", lambda o: o.number in (2, 10), number_in=[2, 10]),
     _case("REPO-033", "find_by_note_in", lambda o: o.note in ("plain", None), note_in={"plain", None}),
+    _case("REPO-033", "find_by_weight_in", lambda o: o.weight in (1.5, 1e300), weight_in=(1.5, 1e300)),
+    _case("REPO-033", "find_by_at_in", lambda o: o.at == NOON, at_in=[NOON]),
+    _case("REPO-033", "find_by_placed_in", lambda o: o.placed in (None, date.min), placed_in=[date.min, None]),
     _case("REPO-033", "find_by_id_in", lambda o: False, id_in=[]),
     _case("REPO-033", "find_by_note_not_in", lambda o: o.note not in ("plain", "é"), note_not_in=("plain", "é")),
     _case(
@@ -225,6 +228,13 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
     ),
     _case(
         "REPO-034",
+        "find_by_parcels__fragile_and_parcels__lines__sku",
+        lambda o: any(p.fragile and any(x.sku == "s" for x in p.lines) for p in o.parcels),
+        parcels__fragile=True,
+        parcels__lines__sku="s",
+    ),
+    _case(
+        "REPO-034",
         "find_by_parcels__fragile_or_parcels__due",
         lambda o: any(p.fragile is False for p in o.parcels) or any(p.due == MAY for p in o.parcels),
         parcels__fragile=False,
@@ -271,6 +281,7 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
         address__city="Köln",
     ),
     _case("REPO-037", "find_by_address__zip_null", lambda o: o.address is None or o.address.zip is None),
+    _case("REPO-037", "find_by_address__city_null", lambda o: o.address is None),
     _case(
         "REPO-037",
         "find_by_address__city_ne",
@@ -295,6 +306,8 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
         "find_all_order_by_address__city",
         lambda o: _none_first(o.address.city if o.address else None),
     ),
+    _sorted("REPO-005", "find_all_order_by_opt_in_desc_and_number_asc", lambda o: (not o.opt_in, o.number)),
+    _sorted("REPO-005", "find_all_order_by_number_desc_weight_desc", lambda o: (-o.number, -o.weight)),
     _sorted("REPO-040", "find_all_order_by_urgent_number_desc", lambda o: (o.urgent, -o.number)),
     _sorted("REPO-040", "find_all_order_by_opt_in_and_weight", lambda o: (o.opt_in, o.weight)),
     _sorted("REPO-003", "find_first_3_order_by_number", lambda o: o.number, limit=3),
