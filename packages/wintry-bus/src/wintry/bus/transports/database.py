@@ -9,6 +9,8 @@ another process takes it when the lease ends. Of the rows of one key only the fi
 A listener without a group hears every message from its start on: it reads `_wintry_queue` on from the last number that
 was there, and settles nothing.
 
+Where writers run beside one another, whoever publishes to a channel or joins it has a lock on it until its commit.
+
 Within the process a publication wakes the listeners of its channel. What other processes publish is found by looking,
 every `poll_min` seconds while there is something, and ever more seldom up to `poll_max` while there is not.
 """
@@ -30,8 +32,9 @@ from wintry.repository.sql import SqlBackend, SqlExecution
 from ..journal.group_commit import GroupCommit, Work, read
 from ..journal.journal import Row
 from ..journal.leases import Leases
-from ..journal.sql import purge
-from ..journal.tables import DELIVERIES, GROUPS, MESSAGES, Statements, declare_queue, placed, places
+from ..journal.names import DELIVERIES, GROUPS, MESSAGES
+from ..journal.sql_home import purge
+from ..journal.tables import Statements, declare_queue, placed, places
 from .transport import Caps, TransportMessage
 
 logger = logging.getLogger("wintry.bus")
@@ -103,6 +106,8 @@ class Database:
         self.wake([_channel(row) for row in rows])
 
     async def _insert(self, execution: SqlExecution, messages: Sequence[tuple[str, TransportMessage]]) -> None:
+        for channel in sorted({channel for channel, _ in messages}):
+            await self._lock(execution, channel)
         for at in range(0, len(messages), _AT_ONCE):
             some = messages[at : at + _AT_ONCE]
             values: dict[str, Any] = {}
@@ -115,6 +120,12 @@ class Database:
                 seqs = [row[0] for row in stored]
                 text = _distribution(f"message.seq IN ({places('seq', len(seqs))})")
                 await self._statements(text).change(execution, placed("seq", seqs))
+
+    async def _lock(self, execution: SqlExecution, channel: str) -> None:
+        """Have a channel to oneself until the commit: its numbers ascend in the order of commits, no group is missed."""
+        lock = self._statements.dialect.lock
+        if lock is not None:
+            await self._statements(lock).fetch(execution, {"name": f"{MESSAGES}:{channel}"})
 
     # receiving
 
@@ -156,6 +167,7 @@ class Database:
         distribute = _distribution("message.channel = :channel AND listening.number = :number")
 
         async def work(on: SqlExecution) -> int:
+            await self._lock(on, channel)
             found = await self._statements(find).fetch(on, values)
             if not found:
                 found = await self._statements(make).fetch(on, values)
@@ -169,7 +181,7 @@ class Database:
 
     async def _claim(self, channel: str, group: int, hands: Hands) -> list[QueueDelivery]:
         """Lease what a group may be given, as much as the listener has room for."""
-        where, values = "row.group_number = :group", {"group": group}
+        where, values = "item.group_number = :group", {"group": group}
         if not await read(self.backend, lambda on: self._leases.any_free(on, where, values)):
             return []
         claim = {**values, "limit": min(hands.room, _AT_ONCE), "owner": self.owner, "lease": self._lease}
@@ -181,9 +193,8 @@ class Database:
             text = f"SELECT {_MESSAGE} FROM {MESSAGES} WHERE seq IN ({places('seq', len(rows))})"
             found = await self._statements(text).fetch(on, placed("seq", [row[0] for row in rows]))
             messages = {seq: _stored(*rest) for seq, *rest in found}
-            return [
-                QueueDelivery(channel, messages[message], seq, attempt, hands) for message, seq, attempt in sorted(rows)
-            ]
+            taken = sorted(tuple(row) for row in rows)
+            return [QueueDelivery(channel, messages[message], seq, attempt, hands) for message, seq, attempt in taken]
 
         taken = await self.commits.run(work)
         for delivery in taken:

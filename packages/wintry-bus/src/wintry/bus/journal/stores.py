@@ -1,0 +1,86 @@
+"""Which store goes with which database: the one place of the journal that asks what kind a backend is.
+
+A store is imported when a backend of its kind is met, so that an application needs the client of its own databases and
+of no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from wintry.repository.backend import Backend
+from wintry.repository.errors import ConfigurationError
+
+from .dialects import DIALECTS
+from .home import Home, UnitJournal
+
+if TYPE_CHECKING:
+    from ..transports.transport import Transport
+
+MONGODB: Final = "mongodb"
+KINDS: Final = (*DIALECTS, MONGODB)
+"""The kinds of backends that the bus can store on."""
+
+
+class Queue(Protocol):
+    """A transport whose queue is in a database, as far as an application looks after it."""
+
+    @property
+    def backend(self) -> Backend:
+        """Where it is."""
+        ...
+
+    async def inherit(self) -> int:
+        """End the leases of processes of this host that have ended, and give the number of deliveries."""
+        ...
+
+    async def purge(self, *, older_than: float, abandoned: float) -> int:
+        """Remove old messages that have been dealt with, and groups that nobody listens for."""
+        ...
+
+
+def require(backend: Backend, what: str) -> None:
+    """Raises `ConfigurationError` where nothing can be stored on `backend`."""
+    if backend.kind not in KINDS:
+        raise ConfigurationError(
+            f"{what} needs a backend of {', '.join(KINDS[:-1])} or {KINDS[-1]}, and {backend.name!r} is {backend.kind}: "
+            "name one of those in the settings"
+        )
+
+
+def home_on(backend: Backend) -> Home:
+    """The home on a backend."""
+    if backend.kind == MONGODB:
+        from .mongo_home import MongoHome
+
+        return MongoHome(_narrowed(backend))
+    from .sql_home import SqlHome
+
+    return SqlHome(_narrowed(backend))
+
+
+def journal_on(home: Home, *, others: Sequence[Home], queues: dict[str, Any]) -> UnitJournal:
+    """The journal beside `home`. `others` are the homes of other backends, `queues` the transports of this one."""
+    if home.backend.kind == MONGODB:
+        from .mongo import MongoJournal
+
+        return MongoJournal(_narrowed(home.backend), home=_narrowed(home), others=others)
+    from .sql import SqlJournal
+
+    direct = queues if DIALECTS[home.backend.kind].serial else {}
+    return SqlJournal(_narrowed(home.backend), home=_narrowed(home), others=others, direct=direct)
+
+
+def queue_on(home: Home, **options: Any) -> Transport:
+    """A queue beside `home`; `options` are those of the transport."""
+    if home.backend.kind == MONGODB:
+        raise ConfigurationError("no queue on MongoDB yet")
+    from ..transports.database import Database
+
+    return Database(_narrowed(home.backend), commits=_narrowed(home).commits, **options)
+
+
+def _narrowed(store: Any) -> Any:
+    """What is of this kind is of this class; the classes cannot be named here without importing their clients."""
+    return store
