@@ -1,11 +1,12 @@
-"""The journal in MongoDB keeps the contract that every journal keeps, through each client."""
+"""The journal and the queue in MongoDB keep the contracts that all of them keep, the journal through each client."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from wintry.bus.journal.mongo import MongoJournal
-from wintry.bus.testing import JournalContract
+from wintry.bus.testing import JournalContract, TransportContract
+from wintry.bus.transports.mongo import MongoQueue
 from wintry.repository.mongo import open_backend
 
 pytestmark = pytest.mark.anyio
@@ -36,3 +37,16 @@ class TestThroughMotor(JournalContract):
     async def journal(self, shared_mongodb_url: str) -> AsyncIterator[MongoJournal]:
         async for journal in opened(shared_mongodb_url, "motor"):
             yield journal
+
+
+@pytest.mark.contract("BUS-503")
+class TestQueue(TransportContract):
+    @pytest.fixture
+    async def transport(self, mongodb_url: str) -> AsyncIterator[MongoQueue]:
+        backend = open_backend("default", mongodb_url, {})
+        await backend.open()
+        queue = MongoQueue(backend, owner="me")
+        await queue.start()
+        yield queue
+        await queue.stop()
+        await backend.close()

@@ -105,19 +105,19 @@ async def alone(
     return await execution.run(call, meaning)
 
 
-async def numbers(backend: MongoBackend, name: str, count: int, session: Any = None) -> int:
-    """The first of `count` new numbers of a collection, in which each is given out once."""
+async def numbers(backend: MongoBackend, name: str, count: int, on: MongoExecution | None = None) -> int:
+    """The first of `count` new numbers of a collection; `on` a transaction, where whoever else counts has to wait."""
     counters = backend.collection(COUNTERS)
-    if session is None:
+    if on is None:
         counters = counters.with_options(write_concern=MAJORITY)
 
-    async def call(_: object) -> int:
+    async def call(session: Any) -> int:
         found = await counters.find_one_and_update(
             {"_id": name}, {"$inc": {"n": count}}, upsert=True, return_document=ReturnDocument.AFTER, session=session
         )
         return int(found["n"]) - count + 1
 
-    return await alone(backend, call)
+    return await alone(backend, call) if on is None else await on.run(call)
 
 
 async def together(backend: MongoBackend, work: Callable[[MongoExecution], Awaitable[T]]) -> T:
@@ -195,7 +195,7 @@ def contents(row: Row) -> dict[str, Any]:
         "version": row.version,
         "body": row.body,
         "correlation_id": row.correlation_id,
-        "headers": written(row),
+        "headers": written(row.headers),
     }
     if row.parent_id is not None:
         document["parent_id"] = row.parent_id

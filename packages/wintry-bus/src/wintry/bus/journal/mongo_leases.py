@@ -167,7 +167,7 @@ def held_by(seqs: Sequence[int], owner: str) -> Document:
 
 def changing(fields: Mapping[str, Any], drop: Sequence[str]) -> list[Document]:
     """The pipeline that sets and drops fields."""
-    return [{"$set": dict(fields)}, *([{"$unset": [*drop]}] if drop else [])]
+    return [*([{"$set": dict(fields)}] if fields else []), *([{"$unset": [*drop]}] if drop else [])]
 
 
 _RUNS: Mapping[str, Any] = {"$gt": ["$lease_until", "$$NOW"]}

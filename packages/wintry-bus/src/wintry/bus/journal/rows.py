@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -50,14 +50,14 @@ def contents(row: Row) -> dict[str, Any]:
         "correlation": row.correlation_id,
         "parent": row.parent_id,
         "lane": row.lane,
-        "headers": written(row),
+        "headers": written(row.headers),
         "due": None if row.due is None else stamp(row.due),
     }
 
 
-def written(row: Row) -> str:
+def written(headers: Mapping[str, str]) -> str:
     """What travels beside a body, as text."""
-    return json.dumps(dict(row.headers), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(dict(headers), ensure_ascii=False, separators=(",", ":"))
 
 
 def numbered(values: dict[str, Any], number: int) -> dict[str, Any]:

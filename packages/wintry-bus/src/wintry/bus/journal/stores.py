@@ -75,7 +75,9 @@ def journal_on(home: Home, *, others: Sequence[Home], queues: dict[str, Any]) ->
 def queue_on(home: Home, **options: Any) -> Transport:
     """A queue beside `home`; `options` are those of the transport."""
     if home.backend.kind == MONGODB:
-        raise ConfigurationError("no queue on MongoDB yet")
+        from ..transports.mongo import MongoQueue
+
+        return MongoQueue(_narrowed(home.backend), home=_narrowed(home), **options)
     from ..transports.database import Database
 
     return Database(_narrowed(home.backend), commits=_narrowed(home).commits, **options)
