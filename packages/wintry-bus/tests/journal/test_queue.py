@@ -6,18 +6,25 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
 from wintry.bus import Command, Event, command_handler, event_handler
 from wintry.bus.journal import Known
+from wintry.bus.stores import home_on, queue_on
 from wintry.bus.owners import is_gone, new_owner
 from wintry.bus.transports import TransportMessage
-from wintry.bus.transports.database import Database
-from wintry.repository.sql import open_backend
+from wintry.bus.transports.queue import Queue
+from wintry.repository import Backends
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(
+    params=[("sqlite", "sqlite"), ("postgresql", "mongodb"), ("mongodb", "postgresql")], ids="-".join
+)
+def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param  # type: ignore[no-any-return]
 
 GONE = f"{new_owner().split(':')[0]}:999999999:dead:1"
 
@@ -27,15 +34,14 @@ def message(id: str, key: str | None = None) -> TransportMessage:
 
 
 @pytest.fixture
-async def make_queue(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
-    """Queues as processes of their own have them: each with its own connections to one file."""
+async def make_queue(urls: dict[str, str]) -> AsyncIterator[Callable[..., object]]:
+    """Queues as processes of their own have them: each with its own connections to one database."""
     async with AsyncExitStack() as stack:
 
-        async def make(owner: str = "me", **options: float) -> Database:
-            backend = open_backend("default", f"sqlite:///{tmp_path}/queue.db", {})
-            await backend.open()
-            stack.push_async_callback(backend.close)
-            queue = Database(backend, owner=owner, **{"poll_min": 0.01, "poll_max": 0.05, **options})  # type: ignore[arg-type]
+        async def make(owner: str = "me", **options: float) -> Queue:
+            backends = Backends(default=urls["default"])
+            await stack.enter_async_context(backends)
+            queue = queue_on(home_on(backends["default"]), owner=owner, **{"poll_min": 0.01, "poll_max": 0.05, **options})
             await queue.start()
             stack.push_async_callback(queue.stop)
             return queue
@@ -43,7 +49,7 @@ async def make_queue(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
         yield make
 
 
-async def first(queue: Database, group: str | None = "g", channel: str = "c"):
+async def first(queue: Queue, group: str | None = "g", channel: str = "c"):
     source = queue.receive(channel, group=group, prefetch=1)
     async with asyncio.timeout(5):
         return source, await anext(source)
@@ -54,7 +60,7 @@ async def test_two_processes_share_the_messages_of_a_group(make_queue) -> None:
     one, two = await make_queue("one"), await make_queue("two")
     heard: list[str] = []
 
-    async def listen(queue: Database) -> None:
+    async def listen(queue: Queue) -> None:
         async for delivery in queue.receive("c", group="g", prefetch=4):
             heard.append(delivery.message.id)
             await delivery.ack()
@@ -186,7 +192,7 @@ class Went(Event, key="sku"):
 
 
 @pytest.mark.contract("BUS-337")
-async def test_a_send_in_the_journals_database_is_stored_with_the_effect(house, shop_class, models) -> None:
+async def test_a_send_in_the_journals_database_is_stored_with_the_effect(pair, house, shop_class, models) -> None:
     class Bus(shop_class):
         @command_handler
         async def go(self, command: Go) -> None:
@@ -205,8 +211,10 @@ async def test_a_send_in_the_journals_database_is_stored_with_the_effect(house, 
     await bus.handle(Go(sku="good"))
     with pytest.raises(ValueError, match="bad"):
         await bus.handle(Go(sku="bad"))
-    assert await house.rows("SELECT channel, body, key FROM _wintry_queue") == [("went", b'{"sku":"good"}', "good")]
-    assert await house.rows("SELECT * FROM _wintry_journal") == []
+    await house.settled()
+    assert await house.found("_wintry_queue", "channel", "body", "key") == [("went", b'{"sku":"good"}', "good")]
+    stored = await house.found("_wintry_journal", "status")
+    assert stored == ([] if pair[0] == "sqlite" else [("done",)])
 
 
 @pytest.mark.contract("BUS-320")

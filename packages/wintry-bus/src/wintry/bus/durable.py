@@ -2,7 +2,7 @@
 
 From the names in the settings come the journal, a home and a relay for every other database, the units that handlers
 run in, the transports whose queues are in a database, and the housekeeping of all of them. What kind of database each
-is, only `journal/stores.py` knows. All parts that store on one backend share what its home holds.
+is, only `stores.py` knows. All parts that store on one backend share what its home holds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from wintry.repository.backend import Backend
 from .journal.home import Home, UnitJournal
 from .journal.housekeeping import Duty, Housekeeping, Step
 from .journal.relay import Relay
-from .journal.stores import KINDS, Queue, home_on, journal_on, queue_on, require
 from .journal.unit import Units
 from .runtime import Runtime
 from .settings import BusSettings
+from .stores import KINDS, Queue, home_on, journal_on, queue_on, require
 from .transports.transport import Transport
 
 

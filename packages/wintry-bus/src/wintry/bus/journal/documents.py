@@ -5,7 +5,7 @@ alone, which hold nothing of what is done: `open` is there while a row is pendin
 held. Times are dates by the server's clock: a document that carries one is written by a pipeline, with `$$NOW`.
 
 A statement outside a transaction is durable on a majority. In a transaction documents are only added, so that it
-conflicts with nobody but with one that adds the same.
+conflicts with nobody but with one that adds the same. (`distinct` does not know `$$NOW`; an aggregation does.)
 """
 
 from __future__ import annotations
@@ -105,8 +105,42 @@ async def alone(
     return await execution.run(call, meaning)
 
 
-async def numbers(backend: MongoBackend, name: str, count: int, on: MongoExecution | None = None) -> int:
-    """The first of `count` new numbers of a collection; `on` a transaction, where whoever else counts has to wait."""
+class Numbers:
+    """Ascending numbers for the documents of a collection, counted on the server outside of transactions.
+
+    Who asks while others wait for theirs shares the next question with all that ask meanwhile.
+    """
+
+    def __init__(self, backend: MongoBackend, name: str) -> None:
+        self._backend = backend
+        self._name = name
+        self._turn = asyncio.Lock()
+        self._asked: list[tuple[int, asyncio.Future[int]]] = []
+
+    async def take(self, count: int) -> int:
+        """The first of `count` numbers that nobody else is given."""
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._asked.append((count, answer))
+        async with self._turn:
+            if not answer.done():
+                await self._ask()
+        return answer.result()
+
+    async def _ask(self) -> None:
+        asked, self._asked = self._asked, []
+        try:
+            first = await counted(self._backend, self._name, sum(count for count, _ in asked))
+        except BaseException:
+            self._asked = asked + self._asked  # the next one asks for all
+            raise
+        for count, answer in asked:
+            if not answer.done():
+                answer.set_result(first)
+            first += count
+
+
+async def counted(backend: MongoBackend, name: str, count: int, on: MongoExecution | None = None) -> int:
+    """Count `count` things; gives the number of the first. In a transaction, `on`, whoever else counts has to wait."""
     counters = backend.collection(COUNTERS)
     if on is None:
         counters = counters.with_options(write_concern=MAJORITY)

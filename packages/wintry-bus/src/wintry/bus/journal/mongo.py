@@ -21,7 +21,7 @@ from wintry.repository.backend import Backend
 from wintry.repository.mongo import MongoBackend, MongoExecution
 
 from . import documents
-from .documents import DELIVERED, LEASE, Gathered, added, alone, contents, dated, hence, numbers, row_of, together
+from .documents import DELIVERED, LEASE, Gathered, Numbers, added, alone, contents, dated, hence, row_of, together
 from .home import Home, recorded
 from .journal import Known, Row, Seen, Stats, Status
 from .mongo_home import MongoHome
@@ -48,6 +48,7 @@ class MongoJournal:
         self.homes: Mapping[Backend, Home] = {each.backend: each for each in (own, *others)}
         self._closing: Gathered[tuple[int, str]] = own.gather(self._close)
         self._leases = MongoLeases(backend, JOURNAL)
+        self._numbers = Numbers(backend, JOURNAL)
 
     async def prepare(self) -> None:
         """Make the collections and indexes that are missing."""
@@ -82,7 +83,7 @@ class MongoJournal:
 
     async def _add(self, on: MongoExecution, rows: Sequence[Row], owner: str | None, lease: float) -> list[Row]:
         waiting = await self._lanes_of_others(on, rows, owner)
-        first = await numbers(self.backend, JOURNAL, len(rows))
+        first = await self._numbers.take(len(rows))
         given, writes = [], []
         for number, row in enumerate(rows, first):
             free = owner is not None and row.lane not in waiting
@@ -143,7 +144,7 @@ class MongoJournal:
     async def bury(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        first = await numbers(self.backend, JOURNAL, len(rows))
+        first = await self._numbers.take(len(rows))
         writes = []
         for number, row in enumerate(rows, first):
             said = {"_id": number, "status": "parked", "dead": True, "attempts": row.attempts, "error": row.error}

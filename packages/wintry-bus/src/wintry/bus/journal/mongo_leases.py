@@ -122,8 +122,8 @@ class MongoLeases:
     async def expire(self) -> int:
         """End the leases of processes of this host that have ended; gives the number of documents."""
         runs = {"status": "pending", "$expr": {"$gt": ["$lease_until", "$$NOW"]}}
-        held = await alone(self._backend, lambda _: self.collection.distinct("lease_owner", runs))
-        gone = [owner for owner in held if is_gone(owner)]
+        held = await self.aggregate([{"$match": runs}, {"$group": {"_id": "$lease_owner"}}])
+        gone = [each["_id"] for each in held if each["_id"] is not None and is_gone(each["_id"])]
         if not gone:
             return 0
         ended = {**runs, "lease_owner": {"$in": gone}}

@@ -122,8 +122,12 @@ class Database(Queue):
             text = f"SELECT {_MESSAGE} FROM {MESSAGES} WHERE seq IN ({places('seq', len(rows))})"
             found = await self._statements(text).fetch(on, placed("seq", [row[0] for row in rows]))
             messages = {seq: _stored(*rest) for seq, *rest in found}
+            gone = [seq for message, seq, _ in rows if message not in messages]  # purged while its group was made
+            if gone:
+                forget = f"DELETE FROM {DELIVERIES} WHERE seq IN ({places('seq', len(gone))})"
+                await self._statements(forget).change(on, placed("seq", gone))
             taken = sorted(tuple(row) for row in rows)
-            return [Given(seq, messages[message], attempt) for message, seq, attempt in taken]
+            return [Given(seq, messages[message], attempt) for message, seq, attempt in taken if message in messages]
 
         return await self.commits.run(work)
 

@@ -18,7 +18,7 @@ from pymongo import IndexModel
 
 from wintry.repository.mongo import MongoBackend, MongoExecution
 
-from ..journal.documents import MAJORITY, added, ago, alone, numbers, together
+from ..journal.documents import MAJORITY, Numbers, added, ago, alone, counted, together
 from ..journal.mongo_home import MongoHome
 from ..journal.mongo_leases import MongoLeases, held_by
 from ..journal.names import COUNTERS, DELIVERIES, GROUPS, MESSAGES
@@ -74,6 +74,7 @@ class MongoQueue(Queue):
         self._home = home or MongoHome(backend)
         self._home.declare(COLLECTIONS)
         self._leases = MongoLeases(backend, DELIVERIES)
+        self._numbers = Numbers(backend, DELIVERIES)
         self._batch: Batch | None = None
         self._turn = asyncio.Lock()
 
@@ -117,14 +118,14 @@ class MongoQueue(Queue):
 
     async def _lock(self, on: MongoExecution, channel: str, count: int) -> int:
         """Have a channel to oneself until the commit; gives the first of `count` numbers there."""
-        return await numbers(self.backend, f"{MESSAGES}:{channel}", count, on)
+        return await counted(self.backend, f"{MESSAGES}:{channel}", count, on)
 
     async def _distribute(self, on: MongoExecution, messages: Sequence[Document], groups: Sequence[int]) -> None:
         """Give messages to groups."""
         pairs = [(message, group) for message in messages for group in groups]
         if not pairs:
             return
-        first = await numbers(self.backend, DELIVERIES, len(pairs))
+        first = await self._numbers.take(len(pairs))
         writes = []
         for number, (message, group) in enumerate(pairs, first):
             row = {"_id": number, "message": message["_id"], "group": group}
@@ -152,7 +153,7 @@ class MongoQueue(Queue):
             there = await self._find(on, GROUPS, named)
             if there:
                 return int(there[0]["number"])
-            number = await numbers(self.backend, GROUPS, 1)
+            number = await counted(self.backend, GROUPS, 1)
             made = added(named, {**named, "number": number}, {"created_at": "$$NOW", "seen_at": "$$NOW"})
             groups = self.backend.collection(GROUPS)
             await on.run(lambda session: groups.bulk_write([made], session=session))
@@ -169,7 +170,10 @@ class MongoQueue(Queue):
         wanted = {"_id": {"$in": [row["message"] for row in rows]}}
         found = await alone(self.backend, lambda _: self._collection(MESSAGES).find(wanted).to_list(None))
         messages = {each["_id"]: _message(each) for each in found}
-        return [Given(row["_id"], messages[row["message"]], row["attempts"]) for row in rows]
+        gone = [row["_id"] for row in rows if row["message"] not in messages]  # purged while its group was made
+        if gone:
+            await alone(self.backend, lambda _: self._leases.collection.delete_many({"_id": {"$in": gone}}))
+        return [Given(row["_id"], messages[row["message"]], row["attempts"]) for row in rows if row["_id"] not in gone]
 
     async def _last(self, channel: str) -> int:
         counted = {"_id": f"{MESSAGES}:{channel}"}
@@ -259,8 +263,9 @@ class MongoQueue(Queue):
         groups, mine = self._collection(GROUPS), {"number": {"$in": [*self._groups]}}
         await alone(self.backend, lambda _: groups.update_many(mine, [{"$set": {"seen_at": "$$NOW"}}]))
         old = {"$expr": {"$lt": ["$seen_at", ago(abandoned)]}}
-        gone = await alone(self.backend, lambda _: groups.distinct("number", old))
-        if gone:
+        found = await alone(self.backend, lambda _: groups.find(old, {"number": 1}).to_list(None))
+        if found:
+            gone = [each["number"] for each in found]
             await alone(self.backend, lambda _: self._leases.collection.delete_many({"group": {"$in": gone}}))
             await alone(self.backend, lambda _: groups.delete_many({**old, "number": {"$in": gone}}))
 

@@ -1,4 +1,4 @@
-"""Which store goes with which database: the one place of the journal that asks what kind a backend is.
+"""Which store goes with which database: the one place of the bus that asks what kind a backend is.
 
 A store is imported when a backend of its kind is met, so that an application needs the client of its own databases and
 of no other.
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from wintry.repository.backend import Backend
 from wintry.repository.errors import ConfigurationError
 
-from .dialects import DIALECTS
-from .home import Home, UnitJournal
+from .journal.dialects import DIALECTS
+from .journal.home import Home, UnitJournal
 
 if TYPE_CHECKING:
-    from ..transports.transport import Transport
+    from .transports.transport import Transport
 
 MONGODB: Final = "mongodb"
 KINDS: Final = (*DIALECTS, MONGODB)
@@ -52,10 +52,10 @@ def require(backend: Backend, what: str) -> None:
 def home_on(backend: Backend) -> Home:
     """The home on a backend."""
     if backend.kind == MONGODB:
-        from .mongo_home import MongoHome
+        from .journal.mongo_home import MongoHome
 
         return MongoHome(_narrowed(backend))
-    from .sql_home import SqlHome
+    from .journal.sql_home import SqlHome
 
     return SqlHome(_narrowed(backend))
 
@@ -63,10 +63,10 @@ def home_on(backend: Backend) -> Home:
 def journal_on(home: Home, *, others: Sequence[Home], queues: dict[str, Any]) -> UnitJournal:
     """The journal beside `home`. `others` are the homes of other backends, `queues` the transports of this one."""
     if home.backend.kind == MONGODB:
-        from .mongo import MongoJournal
+        from .journal.mongo import MongoJournal
 
         return MongoJournal(_narrowed(home.backend), home=_narrowed(home), others=others)
-    from .sql import SqlJournal
+    from .journal.sql import SqlJournal
 
     direct = queues if DIALECTS[home.backend.kind].serial else {}
     return SqlJournal(_narrowed(home.backend), home=_narrowed(home), others=others, direct=direct)
@@ -75,10 +75,10 @@ def journal_on(home: Home, *, others: Sequence[Home], queues: dict[str, Any]) ->
 def queue_on(home: Home, **options: Any) -> Transport:
     """A queue beside `home`; `options` are those of the transport."""
     if home.backend.kind == MONGODB:
-        from ..transports.mongo import MongoQueue
+        from .transports.mongo import MongoQueue
 
         return MongoQueue(_narrowed(home.backend), home=_narrowed(home), **options)
-    from ..transports.database import Database
+    from .transports.database import Database
 
     return Database(_narrowed(home.backend), commits=_narrowed(home).commits, **options)
 
