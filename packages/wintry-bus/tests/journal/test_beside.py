@@ -103,7 +103,9 @@ async def test_claims_at_once_hand_out_each_row_once_and_one_of_a_lane(make_jour
 
 
 @pytest.mark.contract("BUS-512")
-async def test_the_rows_of_one_aggregate_have_the_order_of_its_commits(make_house: Any, shop_class: Any, models: Any) -> None:
+async def test_the_rows_of_one_aggregate_have_the_order_of_its_commits(
+    make_house: Any, shop_class: Any, models: Any
+) -> None:
     class Bus(shop_class):
         @command_handler
         async def go(self, command: Go) -> None:

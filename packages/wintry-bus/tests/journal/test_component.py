@@ -228,8 +228,7 @@ async def test_a_shell_works_on_the_journal_of_each_database(
 def test_a_bus_imports_the_client_of_its_own_database(kind: str, url: str) -> None:
     script = (
         "import asyncio, sys\n"
-        "from wintry.bus.__main__ import main
-from wintry.bus.component import open_runtime\n"
+        "from wintry.bus.component import open_runtime\n"
         "async def main():\n"
         f"    async with open_runtime({url!r}):\n"
         "        print(*sorted({'aiosqlite', 'asyncpg', 'pymongo', 'sqlalchemy'} & set(sys.modules)))\n"

@@ -17,9 +17,7 @@ from wintry.bus.transports import Listener, Memory, Runner, TransportMessage
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(
-    params=[("sqlite", "sqlite"), ("postgresql", "mongodb"), ("mongodb", "postgresql")], ids="-".join
-)
+@pytest.fixture(params=[("sqlite", "sqlite"), ("postgresql", "mongodb"), ("mongodb", "postgresql")], ids="-".join)
 def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param  # type: ignore[no-any-return]
 

@@ -16,9 +16,7 @@ from wintry.uow import current_unit
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(
-    params=[("sqlite", "sqlite"), ("postgresql", "mongodb"), ("mongodb", "postgresql")], ids="-".join
-)
+@pytest.fixture(params=[("sqlite", "sqlite"), ("postgresql", "mongodb"), ("mongodb", "postgresql")], ids="-".join)
 def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param  # type: ignore[no-any-return]
 

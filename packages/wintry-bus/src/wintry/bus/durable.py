@@ -19,7 +19,8 @@ from .journal.relay import Relay
 from .journal.unit import Units
 from .runtime import Runtime
 from .settings import BusSettings
-from .stores import KINDS, Queue, home_on, journal_on, queue_on, require
+from .stores import KINDS, home_on, journal_on, queue_on, require
+from .transports.queue import Queue
 from .transports.transport import Transport
 
 
@@ -55,7 +56,7 @@ class Durable:
         runtime.default_transport = default_transport
         self.queues = {name: self._queue(backends, name, backend) for name, backend in queues.items()}
         runtime.transports.update(self.queues)
-        self.journal = None if journal is None else self._journal(backends, journal)
+        self.journal = None if journal is None else self._journal(backends, journal, queues)
         self.housekeeping = self._housekeeping()
 
     def _queue(self, backends: Backends, name: str, backend: str) -> Queue:
@@ -70,12 +71,12 @@ class Durable:
             poll_max=limits.poll_max,
         )
 
-    def _journal(self, backends: Backends, name: str) -> UnitJournal:
+    def _journal(self, backends: Backends, name: str, queues: Mapping[str, str]) -> UnitJournal:
         found = backends[name]
         require(found, "the journal")
         home = self._home_on(found)
         others = [self._home_on(each) for each in backends if each.kind in KINDS and each is not found]
-        here = {name: queue for name, queue in self.queues.items() if queue.backend is found}
+        here = {name: queue for name, queue in self.queues.items() if backends[queues[name]] is found}
         journal = journal_on(home, others=others, queues=here)
         runtime = self.runtime
         relays = {each.backend: Relay(each, journal) for each in others}

@@ -7,7 +7,7 @@ of no other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from wintry.repository.backend import Backend
 from wintry.repository.errors import ConfigurationError
@@ -16,28 +16,11 @@ from .journal.dialects import DIALECTS
 from .journal.home import Home, UnitJournal
 
 if TYPE_CHECKING:
-    from .transports.transport import Transport
+    from .transports.queue import Queue
 
 MONGODB: Final = "mongodb"
 KINDS: Final = (*DIALECTS, MONGODB)
 """The kinds of backends that the bus can store on."""
-
-
-class Queue(Protocol):
-    """A transport whose queue is in a database, as far as an application looks after it."""
-
-    @property
-    def backend(self) -> Backend:
-        """Where it is."""
-        ...
-
-    async def inherit(self) -> int:
-        """End the leases of processes of this host that have ended, and give the number of deliveries."""
-        ...
-
-    async def purge(self, *, older_than: float, abandoned: float) -> int:
-        """Remove old messages that have been dealt with, and groups that nobody listens for."""
-        ...
 
 
 def require(backend: Backend, what: str) -> None:
@@ -72,7 +55,7 @@ def journal_on(home: Home, *, others: Sequence[Home], queues: dict[str, Any]) ->
     return SqlJournal(_narrowed(home.backend), home=_narrowed(home), others=others, direct=direct)
 
 
-def queue_on(home: Home, **options: Any) -> Transport:
+def queue_on(home: Home, **options: Any) -> Queue:
     """A queue beside `home`; `options` are those of the transport."""
     if home.backend.kind == MONGODB:
         from .transports.mongo import MongoQueue

@@ -63,9 +63,7 @@ DELIVERED: Final[Mapping[str, Sequence[IndexModel]]] = {
             partialFilterExpression={"status": "pending"},
         ),
         IndexModel([("lane", 1), ("_id", 1)], name=f"{JOURNAL}_lanes", partialFilterExpression={"open": True}),
-        IndexModel(
-            [("status", 1), ("done_at", 1)], name=f"{JOURNAL}_done", partialFilterExpression={"status": "done"}
-        ),
+        IndexModel([("status", 1), ("done_at", 1)], name=f"{JOURNAL}_done", partialFilterExpression={"status": "done"}),
         IndexModel([("dead", 1), ("_id", 1)], name=f"{JOURNAL}_dead", partialFilterExpression={"dead": True}),
     ]
 }

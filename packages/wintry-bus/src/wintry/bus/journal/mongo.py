@@ -76,7 +76,9 @@ class MongoJournal:
 
     async def committed(self, rows: Sequence[Row], stored: Sequence[Row], *, owner: str) -> Sequence[Row]:
         back = await self._leases.step_back([row.seq for row in stored if row.lane and row.lease_owner == owner], owner)
-        return [replace(row, lease_owner=None, lease_until=None, attempts=0) if row.seq in back else row for row in stored]
+        return [
+            replace(row, lease_owner=None, lease_until=None, attempts=0) if row.seq in back else row for row in stored
+        ]
 
     async def adopt(self, rows: Sequence[Row]) -> None:
         await together(self.backend, lambda on: self._add(on, rows, None, 0.0))
@@ -109,16 +111,16 @@ class MongoJournal:
     async def _as_stored(self, on: MongoExecution, rows: Sequence[Row]) -> list[Row]:
         """What the server made of rows whose time it had to judge."""
         collection, seqs = self.backend.collection(JOURNAL), {"_id": {"$in": [row.seq for row in rows]}}
-        found = await on.run(
-            lambda session: collection.find(seqs, sort=[("_id", 1)], session=session).to_list(None)
-        )
+        found = await on.run(lambda session: collection.find(seqs, sort=[("_id", 1)], session=session).to_list(None))
         return [row_of(document) for document in found]
 
     async def claim(self, *, limit: int, owner: str, lease: float, known: Known) -> Sequence[Row]:
         where = _condition(known)
         if not where:
             return []
-        return [row_of(each) for each in await self._leases.claim({"$or": where}, limit=limit, owner=owner, lease=lease)]
+        return [
+            row_of(each) for each in await self._leases.claim({"$or": where}, limit=limit, owner=owner, lease=lease)
+        ]
 
     async def complete(self, seqs: Sequence[int], *, owner: str, execution: object | None = None) -> int:
         return await self._leases.change(seqs, owner, _DONE, drop=_CLOSED)
@@ -176,7 +178,9 @@ class MongoJournal:
             where["created_at"] = {"$gte": dated(since)}
         if seq is not None:
             where["_id"] = seq
-        found = await alone(self.backend, lambda _: self._rows.find(where, sort=[("_id", 1)], limit=limit).to_list(None))
+        found = await alone(
+            self.backend, lambda _: self._rows.find(where, sort=[("_id", 1)], limit=limit).to_list(None)
+        )
         return [row_of(document) for document in found]
 
     async def redrive(self, seqs: Sequence[int]) -> int:

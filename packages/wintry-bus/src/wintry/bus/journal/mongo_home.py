@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from bson import ObjectId
 from pymongo import IndexModel
-from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from wintry.repository.backend import Execution
 from wintry.repository.mongo import MongoBackend
@@ -99,13 +98,11 @@ class MongoHome:
 
     async def take_duty(self, name: str, *, owner: str, seconds: float) -> bool:
         duties = self.backend.collection(DUTIES).with_options(write_concern=MAJORITY)
-        over = {"_id": name, "$expr": {"$lte": ["$until", "$$NOW"]}}
-        taken = [{"$set": {"owner": {"$literal": owner}, "until": hence(seconds)}}]
-        try:
-            await alone(self.backend, lambda _: duties.update_one(over, taken, upsert=True), _held_already)
-        except HeldAlready:
-            return False
-        return True
+        held = {"$gt": ["$until", "$$NOW"]}
+        mine = {"_id": "$_id", "owner": {"$literal": owner}, "until": hence(seconds)}
+        taken = [{"$replaceWith": {"$cond": [held, "$$ROOT", mine]}}]
+        done = await alone(self.backend, lambda _: duties.update_one({"_id": name}, taken, upsert=True))
+        return done.upserted_id is not None or bool(done.modified_count)
 
     async def purge(self, *, older_than: float) -> int:
         return await purge(self.backend, INBOX, "at", {}, older_than)
@@ -113,11 +110,3 @@ class MongoHome:
     async def flush(self) -> None:
         for gathered in self._gathered:
             await gathered.flush()
-
-
-class HeldAlready(Exception):
-    """A duty is there whose time is not over, so that it cannot be added."""
-
-
-def _held_already(error: PyMongoError) -> HeldAlready | None:
-    return HeldAlready() if isinstance(error, DuplicateKeyError) else None

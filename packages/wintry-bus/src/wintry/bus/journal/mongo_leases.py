@@ -54,9 +54,15 @@ class MongoLeases:
 
     async def _free(self, where: Mapping[str, Any], limit: int) -> list[int]:
         """The numbers of documents that may be claimed, oldest first."""
+        found = [each for pipeline in self.pipelines(where, limit) for each in await self.aggregate(pipeline)]
+        found.sort(key=lambda document: (document["due"], document["_id"]))
+        return [document["_id"] for document in found[:limit]]
+
+    def pipelines(self, where: Mapping[str, Any], limit: int) -> tuple[list[Document], list[Document]]:
+        """What finds the oldest documents that may be claimed: those without a lane, and those with one."""
         free = {"status": "pending", "$and": [FREE, where], "$expr": DUE}
-        order: list[Any] = [{"$sort": {"due": 1, "_id": 1}}]
-        ends = [{"$limit": limit}, {"$project": {"due": 1}}]
+        order: list[Document] = [{"$sort": {"due": 1, "_id": 1}}]
+        ends: list[Document] = [{"$limit": limit}, {"$project": {"due": 1}}]
         before = {"$and": [{"$ne": ["$_id", "$$seq"]}, {"$or": [{"$lt": ["$_id", "$$seq"]}, _RUNS]}]}
         unlaned = [{"$match": {**free, "lane": {"$exists": False}}}, *order, *ends]
         laned = [
@@ -66,9 +72,7 @@ class MongoLeases:
             {"$match": {"others": []}},
             *ends,
         ]
-        found = [*await self.aggregate(unlaned), *await self.aggregate(laned)]
-        found.sort(key=lambda document: (document["due"], document["_id"]))
-        return [document["_id"] for document in found[:limit]]
+        return unlaned, laned
 
     async def step_back(self, seqs: Sequence[int], owner: str) -> set[int]:
         """Give back those of an owner's documents that have to wait for another process in their lane."""
@@ -112,6 +116,7 @@ class MongoLeases:
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
         """What a pipeline on the collection gives."""
+
         async def call(_: object) -> list[Document]:
             cursor = await settled(self.collection.aggregate(pipeline))
             found: list[Document] = await cursor.to_list(None)

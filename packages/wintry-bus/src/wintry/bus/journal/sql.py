@@ -97,7 +97,9 @@ class SqlJournal:
         if self._statements.dialect.serial:
             return stored
         back = await self._step_back([row.seq for row in stored if row.lane and row.lease_owner == owner], owner)
-        return [replace(row, lease_owner=None, lease_until=None, attempts=0) if row.seq in back else row for row in stored]
+        return [
+            replace(row, lease_owner=None, lease_until=None, attempts=0) if row.seq in back else row for row in stored
+        ]
 
     async def _step_back(self, seqs: Sequence[int], owner: str) -> set[int]:
         """Give back what has to wait for another process in its lane."""

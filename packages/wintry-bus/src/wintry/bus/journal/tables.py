@@ -24,7 +24,10 @@ _NUMBER: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """An ascending number that the database gives; SQLite knows only INTEGER for it."""
 _KINDS: Final[Mapping[str, tuple[sa.types.TypeEngine[Any], str]]] = {
     "text": (sa.Text(), "channel correlation error headers id key lane name owner parent prefix status target type"),
-    "number": (sa.BigInteger(), "abandoned after age attempts delay due grace group lease limit number seq since version"),
+    "number": (
+        sa.BigInteger(),
+        "abandoned after age attempts delay due grace group lease limit number seq since version",
+    ),
     "small": (sa.Integer(), "first length"),
     "bytes": (sa.LargeBinary(), "body"),
 }

@@ -133,7 +133,9 @@ class Database(Queue):
 
     async def _last(self, channel: str) -> int:
         text = f"SELECT COALESCE(MAX(seq), 0) FROM {MESSAGES} WHERE channel = :channel"
-        number: int = (await read(self.backend, lambda on: self._statements(text).fetch(on, {"channel": channel})))[0][0]
+        number: int = (await read(self.backend, lambda on: self._statements(text).fetch(on, {"channel": channel})))[0][
+            0
+        ]
         return number
 
     async def _following(self, channel: str, after: int, limit: int) -> list[Given]:

@@ -108,9 +108,7 @@ class MongoQueue(Queue):
         for channel, some in sorted(by_channel.items()):
             first = await self._lock(on, channel, len(some))
             given = [_document(channel, message, number) for number, message in enumerate(some, first)]
-            writes = [
-                added({"channel": channel, "id": each["id"]}, each, {"created_at": "$$NOW"}) for each in given
-            ]
+            writes = [added({"channel": channel, "id": each["id"]}, each, {"created_at": "$$NOW"}) for each in given]
             done = await on.run(lambda session, writes=writes: collection.bulk_write(writes, session=session))  # type: ignore[misc]
             new = [given[at] for at in sorted(done.upserted_ids)]
             groups = await self._find(on, GROUPS, {"channel": channel})
@@ -249,7 +247,7 @@ class MongoQueue(Queue):
             }
         }
         old = {"$match": {"$expr": {"$lt": ["$created_at", ago(older_than)]}}}
-        ends = [{"$match": {"open": []}}, {"$limit": _PURGED}, {"$project": {"_id": 1}}]
+        ends: list[Document] = [{"$match": {"open": []}}, {"$limit": _PURGED}, {"$project": {"_id": 1}}]
         leases = MongoLeases(self.backend, MESSAGES)
         while True:
             found = await leases.aggregate([old, {"$sort": {"created_at": 1}}, open_one, *ends])
