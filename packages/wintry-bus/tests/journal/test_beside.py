@@ -13,7 +13,8 @@ from wintry.bus import Command, Event, command_handler, event_handler
 from wintry.bus.errors import AlreadyHandled
 from wintry.bus.journal import Known, Row
 from wintry.bus.journal.home import UnitJournal
-from wintry.bus.stores import home_on, journal_on
+from wintry.bus.stores import home_on, journal_on, queue_on
+from wintry.bus.transports import TransportMessage
 from wintry.repository import Backends
 from wintry.repository.errors import Unreachable
 
@@ -229,3 +230,39 @@ async def test_what_was_moved_goes_and_nothing_else_of_the_same_message(house: A
     left = await relay.home.waiting(grace=-1.0, limit=9)
     assert [each.target for each in left] == ["Bus.handler1", "Bus.handler2"]
     await relay.home.remove(rows)
+
+
+@pytest.mark.contract("BUS-518")
+@pytest.mark.parametrize("group", ["g", None])
+async def test_a_message_that_is_on_its_way_while_somebody_joins_is_heard(
+    group: str | None, urls: dict[str, str]
+) -> None:
+    async with Backends(default=urls["default"]) as backends:
+        backend: Any = backends["default"]
+        queue: Any = queue_on(home_on(backend), owner="me", poll_min=0.01, poll_max=0.05)
+        await queue.start()
+        source = queue.receive("c", group=group, prefetch=9)
+        if group is None:  # listens from now on: a number that is taken before another is not passed over
+            first = asyncio.ensure_future(anext(source))
+            await until_listening(queue)
+        early = backend.execution(**({} if backend.kind == "mongodb" else {"isolation": "read committed"}))
+        await queue._insert(early, [("c", TransportMessage("early", "Went", b"{}"))])
+        if group is not None:
+            first = asyncio.ensure_future(anext(source))
+        late = asyncio.ensure_future(queue.publish("c", [TransportMessage("late", "Went", b"{}")]))
+        await asyncio.wait([first, late], timeout=0.2)
+        assert not first.done()
+        await early.commit()
+        await asyncio.wait_for(late, 10)
+        heard = [await asyncio.wait_for(first, 10), await asyncio.wait_for(anext(source), 10)]
+        assert [delivery.message.id for delivery in heard] == ["early", "late"]
+        for delivery in heard:
+            await delivery.ack()
+        await source.aclose()
+        await queue.stop()
+
+
+async def until_listening(queue: Any) -> None:
+    async with asyncio.timeout(10):
+        while not queue._listeners.get("c"):
+            await asyncio.sleep(0.005)

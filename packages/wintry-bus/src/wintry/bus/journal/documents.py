@@ -43,9 +43,10 @@ LEASE: Final = ["lease_owner", "lease_until"]
 PURGED: Final = 500
 """Documents that are deleted at a time."""
 _EXISTS: Final = 48
-_ATTEMPTS: Final = 8
+_ATTEMPTS: Final = 20
 _PAUSE: Final = 0.01
 """Seconds: the longest pause before the second attempt at what met a conflict; each further one is longer by it."""
+_LONGEST: Final = 0.1
 
 EFFECTS: Final[Mapping[str, Sequence[IndexModel]]] = {
     INBOX: [IndexModel([("at", 1)], name=f"{INBOX}_at")],
@@ -165,7 +166,7 @@ async def together(backend: MongoBackend, work: Callable[[MongoExecution], Await
                 raise
         finally:
             await execution.close()
-        await asyncio.sleep(random.uniform(0, attempt * _PAUSE))
+        await asyncio.sleep(random.uniform(0, min(attempt * _PAUSE, _LONGEST)))
     raise AssertionError("the last attempt returns or raises")
 
 
