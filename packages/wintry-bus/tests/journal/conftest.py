@@ -1,4 +1,8 @@
-"""A bus on two SQLite files, as an application has it."""
+"""A bus on two databases, as an application has it.
+
+A module that wants more pairs than two SQLite files overrides the fixture `pair`: the kinds of `default`, which the
+journal is in, and of `views`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import pytest
 
 from wintry.bus import MessageQueue
 from wintry.bus.durable import Durable
-from wintry.bus.journal.sql import SqlJournal
+from wintry.bus.journal.home import UnitJournal
 from wintry.bus.settings import BusSettings
 from wintry.models import Model, RequiredId
 from wintry.repository import Backends, Repository
@@ -50,12 +54,11 @@ class Shop(MessageQueue):
 class House:
     """One process: its backends, its bus, and what a test wants to know of them."""
 
-    folder: Path
     backends: Backends
     durable: Durable
 
     @property
-    def journal(self) -> SqlJournal:
+    def journal(self) -> UnitJournal:
         assert self.durable.journal is not None
         return self.durable.journal
 
@@ -73,14 +76,75 @@ class House:
             while (await self.journal.stats()).pending:
                 await asyncio.sleep(0.01)
 
-    async def rows(self, text: str, backend: str = "default") -> list[Any]:
-        """What the database says, beside whoever uses it."""
-        execution = self.backends[backend].execution(read_only=True)
+    async def take_over(self) -> None:
+        """Have the journal's rows, whoever holds them, delivered by this process now, as when their leases end."""
+        on: Any = self.backends["default"]
+        if on.kind == "mongodb":
+            held = {"status": "pending", "lease_owner": {"$exists": True}}
+            await on.collection("_wintry_journal").update_many(held, [{"$set": {"lease_until": "$$NOW"}}])
+            return
+        execution = on.execution(isolation="read committed")
+        await execution.change("UPDATE _wintry_journal SET lease_until = 0 WHERE status = 'pending'", ())
+        await execution.commit()
+
+    async def found(self, table: str, *fields: str, backend: str = "default") -> list[tuple[Any, ...]]:
+        """What a table or collection of the bus holds, in the order of its numbers, beside whoever uses it."""
+        on: Any = self.backends[backend]
+        if on.kind == "mongodb":
+            documents = await on.collection(table).find({}, sort=[("_id", 1)]).to_list(None)
+            return [tuple(document.get(field) for field in fields) for document in documents]
+        order = " ORDER BY seq" if table != "_wintry_inbox" else ""
+        return await self.rows(f"SELECT {', '.join(fields)} FROM {table}{order}", backend)
+
+    async def seen(self, target: str, backend: str) -> bool:
+        """Whether the inbox of a backend says that a handler has handled something."""
+        if self.backends[backend].kind == "mongodb":
+            return target in [key["target"] for (key,) in await self.found("_wintry_inbox", "_id", backend=backend)]
+        return (target,) in await self.found("_wintry_inbox", "target", backend=backend)
+
+    async def rows(self, text: str, backend: str = "default") -> list[tuple[Any, ...]]:
+        """What a SQL database says."""
+        execution: Any = self.backends[backend].execution(read_only=True)
         try:
-            found: list[Any] = await execution.fetch(text, ())  # type: ignore[attr-defined]
-            return found
+            return [tuple(row) for row in await execution.fetch(text, ())]
         finally:
             await execution.close()
+
+
+@pytest.fixture
+def pair() -> tuple[str, str]:
+    return "sqlite", "sqlite"
+
+
+@pytest.fixture
+async def urls(request: pytest.FixtureRequest, pair: tuple[str, str], tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """Two empty databases of the kinds of `pair`."""
+    given = {}
+    for name, kind in zip(("default", "views"), pair, strict=True):
+        match kind:
+            case "sqlite":
+                given[name] = f"sqlite:///{tmp_path}/{name}.db"
+            case "postgresql":
+                given[name] = request.getfixturevalue("shared_postgres_url")
+            case _:
+                given[name] = request.getfixturevalue("shared_mongodb_url")
+    yield given
+    async with Backends(**given) as backends:
+        for backend in backends:
+            await emptied(backend)
+
+
+async def emptied(backend: Any) -> None:
+    """Leave nothing behind in a database that the tests of a module share."""
+    if backend.kind == "mongodb":
+        for name in await backend.client.database.list_collection_names():
+            await backend.collection(name).delete_many({})
+    elif backend.kind == "postgresql":
+        execution = backend.execution()
+        tables = await execution.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", ())
+        if tables:
+            await execution.change(f"TRUNCATE {', '.join(name for (name,) in tables)}", ())
+        await execution.commit()
 
 
 @pytest.fixture
@@ -94,12 +158,12 @@ def models() -> tuple[type[Stock], type[Shelf]]:
 
 
 @pytest.fixture
-async def make_house(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[House]]]:
-    """Processes on the same two files, ended behind the test."""
+async def make_house(urls: dict[str, str]) -> AsyncIterator[Callable[..., Awaitable[House]]]:
+    """Processes on the same two databases, ended behind the test."""
     made: list[House] = []
 
     async def make(*, journal: str | None = "default", **options: Any) -> House:
-        backends = Backends(default=f"sqlite:///{tmp_path}/default.db", views=f"sqlite:///{tmp_path}/views.db")
+        backends = Backends(**urls)
         await backends.open()
         durable = Durable(
             backends,
@@ -109,7 +173,7 @@ async def make_house(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Ho
             transports={},
             default_transport="near",
         )
-        made.append(House(tmp_path, backends, durable))
+        made.append(House(backends, durable))
         return made[-1]
 
     yield make

@@ -1,22 +1,24 @@
 """A process that dies at a named point, one that takes over, and what the two databases say afterwards.
 
-    python crash_matrix.py                     every cell, and the controls; prints `n/n cells`
-    python crash_matrix.py cell POINT [MODE]   one cell as JSON: {"crashed": …, "lost": […], "doubled": […]}
-    python crash_matrix.py child FOLDER POINT MODE
+    python crash_matrix.py                          every cell on two SQLite files, and the controls; prints `n/n cells`
+    python crash_matrix.py cell POINT [MODE [DEFAULT VIEWS]]
+                                                    one cell as JSON: {"crashed": …, "lost": […], "doubled": […]}
+    python crash_matrix.py child FOLDER POINT MODE DEFAULT VIEWS
 
-The application in here keeps orders in one SQLite file and their view in another. Each effect of an order is a row
-with a count, so that a missing row is a loss and a count of two a double. MODE is `on`, or a control that has to show
-faults: `no-journal` keeps deliveries in memory, `no-inbox` records nothing of what was handled.
+The application in here keeps orders in one database, where its journal is too, and their view in another: DEFAULT and
+VIEWS are their URLs, else two SQLite files. Each effect of an order is a row with a count, so that a missing row is a
+loss and a count of two a double. MODE is `on`, or a control that has to show faults: `no-journal` keeps deliveries in
+memory, `no-inbox` records nothing of what was handled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,14 @@ from typing import Any
 from wintry.bus import Command, Event, MessageQueue, TransportPublisher, command_handler, event_handler
 from wintry.bus.durable import Durable
 from wintry.bus.failpoints import FAILPOINTS
-from wintry.bus.journal import sql
+from wintry.bus.journal.home import Home
+from wintry.bus.journal.names import DELIVERIES
 from wintry.bus.settings import BusSettings
 from wintry.bus.testing import crash_at
 from wintry.bus.transports import Listener, Runner
 from wintry.models import Model, RequiredId
 from wintry.repository import Backends, Repository, query
+from wintry.repository.errors import Conflict
 from wintry.uow import UnitOfWork
 
 ORDERS = 6
@@ -150,7 +154,7 @@ class Shop(MessageQueue):
         await self.count("poked", event.order)
 
 
-def forget_what_was_handled() -> None:
+def forget_what_was_handled(homes: Iterable[Home]) -> None:
     """The control without an inbox."""
 
     async def record(*_: object) -> bool:
@@ -159,20 +163,19 @@ def forget_what_was_handled() -> None:
     async def find(*_: object) -> None:
         return None
 
-    sql.Inbox.record = record  # type: ignore[method-assign, assignment]
-    sql.Inbox.find = find  # type: ignore[method-assign, assignment]
+    for kind in {type(home) for home in homes}:
+        kind.record = record  # type: ignore[method-assign, assignment]
+        kind.find = find  # type: ignore[method-assign, assignment]
 
 
-async def child(folder: Path, point: str, mode: str) -> None:
+async def child(folder: Path, point: str, mode: str, urls: dict[str, str]) -> None:
     """Send what was not accepted before, tell what is, and wait until everything has come to rest."""
-    if mode == "no-inbox":
-        forget_what_was_handled()
     with crash_at(point, times=1 if mode == "no-journal" else TIMES) if point != "-" else nullcontext():
-        await serve(folder, mode)
+        await serve(folder, mode, urls)
 
 
-async def serve(folder: Path, mode: str) -> None:
-    async with Backends(default=f"sqlite:///{folder}/default.db", views=f"sqlite:///{folder}/views.db") as backends:
+async def serve(folder: Path, mode: str, urls: dict[str, str]) -> None:
+    async with Backends(**urls) as backends:
         durable = Durable(
             backends,
             BusSettings(poll_min=0.01, poll_max=0.05),
@@ -181,10 +184,26 @@ async def serve(folder: Path, mode: str) -> None:
             transports={},
             default_transport="near",
         )
+        if mode == "no-inbox":
+            forget_what_was_handled(durable._homes.values())
         shop = Shop(durable.runtime, backends)
         durable.runtime.attach(shop)
         await backends.create_schema()
         await run(durable, shop, folder)
+
+
+async def accepted_by(shop: Shop, command: Command) -> None:
+    """Send a command as clients do: again while the store says that something is in its way.
+
+    What a dead process had begun in MongoDB is in the way until the server gives it up.
+    """
+    while True:
+        try:
+            await shop.handle(command)
+        except Conflict:
+            await asyncio.sleep(0.05)
+        else:
+            return
 
 
 async def run(durable: Durable, shop: Shop, folder: Path) -> None:
@@ -221,66 +240,68 @@ async def run(durable: Durable, shop: Shop, folder: Path) -> None:
     with accepted.open("a", buffering=1) as said, tried.open("a", buffering=1) as trying:
         for number in range(ORDERS):
             if f"taken:{number}" not in done:
-                await shop.handle(Take(order=str(number)))
+                await accepted_by(shop, Take(order=str(number)))
                 said.write(f"taken:{number}\n")
             if f"poked:{number}" not in poked:  # not a thing to be sent twice
                 trying.write(f"poked:{number}\n")
-                await shop.handle(Poke(order=str(number)))
+                await accepted_by(shop, Poke(order=str(number)))
                 said.write(f"poked:{number}\n")
-    await rest(folder)
+    await rest(durable)
     (folder / "patient").touch()
     letters = await runtime.dead_letters.list()
     await runtime.dead_letters.redrive([letter.number for letter in letters])
-    await rest(folder)
+    await rest(durable)
     for runner in runners:
         await runner.drain(5.0)
     await durable.drain(5.0)
     await durable.stop()
 
 
-async def rest(folder: Path) -> None:
+async def rest(durable: Durable) -> None:
     """Wait until nothing is on its way in either database."""
-    open_rows = {
-        "default": "SELECT (SELECT COUNT(*) FROM _wintry_journal WHERE status = 'pending') + "
-        "(SELECT COUNT(*) FROM _wintry_queue_deliveries)",
-        "views": "SELECT (SELECT COUNT(*) FROM _wintry_outgoing) + (SELECT COUNT(*) FROM _wintry_queue_deliveries)",
-    }
     loop = asyncio.get_running_loop()
     end = loop.time() + SETTLE
     quiet = 0
     while quiet < 3 and loop.time() < end:
-        waiting = 0
-        for name, text in open_rows.items():
-            with sqlite3.connect(folder / f"{name}.db") as connection:
-                if (
-                    name == "default"
-                    and not asked(connection, "_wintry_journal")
-                    or name == "views"
-                    and not asked(connection, "_wintry_outgoing")
-                ):
-                    text = "SELECT COUNT(*) FROM _wintry_queue_deliveries"
-                waiting += connection.execute(text).fetchone()[0]
-            connection.close()
-        quiet = 0 if waiting else quiet + 1
+        quiet = 0 if await on_its_way(durable) else quiet + 1
         await asyncio.sleep(0.05)
 
 
-def asked(connection: sqlite3.Connection, table: str) -> bool:
-    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
+async def on_its_way(durable: Durable) -> bool:
+    if durable.journal is not None:
+        if (await durable.journal.stats()).pending:
+            return True
+        for home in durable._homes.values():
+            if await home.waiting(grace=-1.0, limit=1):
+                return True
+    for queue in durable.queues.values():
+        backend: Any = queue.backend
+        if backend.kind == "mongodb":
+            if await backend.collection(DELIVERIES).find_one({}):
+                return True
+            continue
+        execution = backend.execution(read_only=True)
+        try:
+            if await execution.fetch(f"SELECT 1 FROM {DELIVERIES} LIMIT 1", ()):
+                return True
+        finally:
+            await execution.close()
+    return False
 
 
-def cell(point: str, mode: str = "on") -> dict[str, Any]:
+def cell(point: str, mode: str = "on", *given: str) -> dict[str, Any]:
     """Let a process die at `point`, another one take over, and look at what is stored."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        urls = given or (f"sqlite:///{folder}/default.db", f"sqlite:///{folder}/views.db")
         codes = []
         for armed in (point, "-"):
-            arguments = [sys.executable, __file__, "child", name, armed, mode]
+            arguments = [sys.executable, __file__, "child", name, armed, mode, *urls]
             finished = subprocess.run(arguments, capture_output=True, text=True, timeout=90, check=False)
             codes.append(finished.returncode)
             if finished.returncode not in (0, 137):
                 raise RuntimeError(finished.stderr)
-        counts = stored(folder)
+        counts = asyncio.run(stored(dict(zip(("default", "views"), urls, strict=True))))
         accepted = set((folder / "accepted").read_text().split())
     wanted = {f"{kind}:{number}" for kind in KINDS for number in range(ORDERS)}
     wanted |= {f"view:{number}" for number in range(ORDERS)} | accepted
@@ -291,13 +312,10 @@ def cell(point: str, mode: str = "on") -> dict[str, Any]:
     }
 
 
-def stored(folder: Path) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name, table in (("default", "effects"), ("views", "sights")):
-        connection = sqlite3.connect(folder / f"{name}.db")
-        counts.update(connection.execute(f"SELECT id, count FROM {table}").fetchall())
-        connection.close()
-    return counts
+async def stored(urls: dict[str, str]) -> dict[str, int]:
+    async with Backends(**urls) as backends:
+        found = [*await Effects(backends).find(), *await Sights(backends).find()]
+        return {each.id: each.count for each in found}
 
 
 CONTROLS = (("handled", "no-journal"), ("home-committed", "no-inbox"))
@@ -319,8 +337,8 @@ def main() -> int:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["child", folder, point, mode]:
-            asyncio.run(child(Path(folder), point, mode))
+        case ["child", folder, point, mode, default, views]:
+            asyncio.run(child(Path(folder), point, mode, {"default": default, "views": views}))
         case ["cell", point, *mode]:
             print(json.dumps(cell(point, *mode)))
         case _:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +16,9 @@ import pytest
 from pydantic import ValidationError
 
 from wintry.bus import Command, Event, MessageQueue, Publisher, Runtime, command_handler, event_handler
+from wintry.bus.__main__ import main
 from wintry.bus.component import BusComponent, open_runtime
+from wintry.bus.journal import Row
 from wintry.bus.settings import BusSettings
 from wintry.bus.transports import Memory
 from wintry.bus.transports.database import Database
@@ -149,10 +154,11 @@ def test_a_backend_that_is_not_there_is_told(more: dict[str, Any], said: str, tm
 
 
 @pytest.mark.contract("BUS-353")
-async def test_a_journal_needs_sql(tmp_path: Path) -> None:
+async def test_a_journal_needs_a_database(tmp_path: Path) -> None:
     given = SimpleNamespace(backends=[SimpleNamespace(name="default")], transporters=[], journal="default")
     container = Container({BusSettings: BusSettings(), Backends: Backends(default="memory://")})
-    with pytest.raises(ValueError, match="the transporter 'default' needs a SQL backend, and 'default' is memory"):
+    told = "the transporter 'default' needs a backend of sqlite, postgresql or mongodb, and 'default' is memory"
+    with pytest.raises(ValueError, match=told):
         container.register(BusComponent().providers(given))
 
 
@@ -181,3 +187,53 @@ async def test_a_shell_opens_stores_and_delivers_nothing(by_url: bool, tmp_path:
 def test_the_component_is_found_by_its_shape() -> None:
     component: Callable[[], BusComponent] = BusComponent
     assert (component().name, component().after, component().settings) == ("bus", ("repository",), BusSettings)
+
+
+KINDS = ("sqlite", "postgresql", "mongodb")
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> str:
+    match kind:
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/a.db"
+        case "postgresql":
+            return request.getfixturevalue("postgres_url")  # type: ignore[no-any-return]
+        case _:
+            return request.getfixturevalue("mongodb_url")  # type: ignore[no-any-return]
+
+
+@pytest.mark.contract("BUS-515")
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_shell_works_on_the_journal_of_each_database(
+    kind: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_runtime(url) as runtime:
+        dead = Row(id="m", target="Bus.went", type="Went", version=1, body=b"{}", correlation_id="c", error="it broke")
+        await runtime.store.bury([dead])
+        (letter,) = await runtime.dead_letters.list()
+
+    async def said(*words: str) -> str:
+        assert await asyncio.to_thread(main, ["dead", *words, "--url", url]) == 0
+        return capsys.readouterr().out
+
+    assert "it broke" in await said("list")
+    assert "message      m" in await said("show", str(letter.number))
+    assert await said("redrive", str(letter.number)) == "1 redriven\n"
+    assert await said("list") == ""
+
+
+@pytest.mark.contract("BUS-516")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bus_imports_the_client_of_its_own_database(kind: str, url: str) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from wintry.bus.component import open_runtime\n"
+        "async def main():\n"
+        f"    async with open_runtime({url!r}):\n"
+        "        print(*sorted({'aiosqlite', 'asyncpg', 'pymongo', 'sqlalchemy'} & set(sys.modules)))\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    clients = {"sqlite": "aiosqlite sqlalchemy", "postgresql": "asyncpg sqlalchemy", "mongodb": "pymongo"}
+    assert done.stdout.strip() == clients[kind]

@@ -1,4 +1,4 @@
-"""The database transport keeps the contract that every transport keeps."""
+"""The database transport keeps the contract that every transport keeps, on each database."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +12,8 @@ from wintry.repository.sql import open_backend
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def transport(tmp_path: Path) -> AsyncIterator[Database]:
-    backend = open_backend("default", f"sqlite:///{tmp_path}/queue.db", {})
+async def opened(url: str) -> AsyncIterator[Database]:
+    backend = open_backend("default", url, {})
     await backend.open()
     transport = Database(backend, owner="me")
     await transport.start()
@@ -25,4 +24,15 @@ async def transport(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.mark.contract("BUS-340")
 class TestOnSQLite(TransportContract):
-    pass
+    @pytest.fixture
+    async def transport(self, tmp_path: Path) -> AsyncIterator[Database]:
+        async for transport in opened(f"sqlite:///{tmp_path}/queue.db"):
+            yield transport
+
+
+@pytest.mark.contract("BUS-501")
+class TestOnPostgreSQL(TransportContract):
+    @pytest.fixture
+    async def transport(self, postgres_url: str) -> AsyncIterator[Database]:
+        async for transport in opened(postgres_url):
+            yield transport

@@ -18,6 +18,11 @@ from wintry.bus.transports import Listener, Memory, Runner, TransportMessage
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=[("sqlite", "sqlite"), ("postgresql", "mongodb"), ("mongodb", "postgresql")], ids="-".join)
+def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param  # type: ignore[no-any-return]
+
+
 def sent(id: str, body: object = "TABLE", **headers: str) -> TransportMessage:
     return TransportMessage(id, "change", json.dumps(body).encode(), headers=headers)
 
@@ -40,7 +45,7 @@ class Place:
     """A listener on the stocks of a house, and its runner."""
 
     def __init__(self, house: Any, shop: Any, model: type[Any], transport: str) -> None:
-        self.house, self.runtime, self.known = house, house.durable.runtime, set[str]()
+        self.house, self.shop, self.runtime, self.known = house, shop, house.durable.runtime, set[str]()
         self.transport = self.runtime.transports[transport]
         self.ran: list[tuple[str, int]] = []
 
@@ -65,7 +70,7 @@ class Place:
         return letters[0]
 
     async def counts(self) -> list[Any]:
-        return await self.house.rows("SELECT sku, 'left' FROM stocks".replace("'left'", '"left"'))  # type: ignore[no-any-return]
+        return [(stock.sku, stock.left) for stock in await self.shop.stocks.find()]
 
 
 @pytest.fixture(params=["near", "far", "memory"])
@@ -315,15 +320,22 @@ async def test_a_row_with_broken_headers_stops_nobody(house, shop_class, models)
     await house.durable.prepare()
     rows = [row_with(body) for body in ("a", "b", "c", "d")]
     await house.journal.bury(rows)
-    execution = house.backends["default"].execution()
     for id, broken in (("a", "{"), ("b", "[]"), ("c", '{"time": "soon"}')):
-        await execution.change("UPDATE _wintry_journal SET headers = ? WHERE id = ?", (broken, id))
-    await execution.commit()
+        await spoil(house.backends["default"], id, broken)
     letters = await house.durable.runtime.dead_letters.list()
     await house.durable.runtime.dead_letters.redrive([letter.number for letter in letters])
     await house.start(shop)
     await house.settled()
     assert sorted(heard) == ["a", "b", "c", "d"]
+
+
+async def spoil(backend: Any, id: str, headers: str) -> None:
+    if backend.kind == "mongodb":
+        await backend.collection("_wintry_journal").update_one({"id": id}, {"$set": {"headers": headers}})
+        return
+    execution = backend.execution()
+    await execution.change(f"UPDATE _wintry_journal SET headers = '{headers}' WHERE id = '{id}'", ())
+    await execution.commit()
 
 
 def row_with(sku: str) -> Any:

@@ -1,4 +1,4 @@
-"""The SQL journal keeps the contract that every journal keeps."""
+"""The SQL journal keeps the contract that every journal keeps, on each database."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,14 +7,13 @@ import pytest
 
 from wintry.bus.journal.sql import SqlJournal
 from wintry.bus.testing import JournalContract
-from wintry.repository.sql import open_backend
+from wintry.repository.sql import SqlBackend, open_backend
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[SqlJournal]:
-    backend = open_backend("default", f"sqlite:///{tmp_path}/journal.db", {})
+async def opened(url: str) -> AsyncIterator[SqlJournal]:
+    backend = open_backend("default", url, {})
     journal = SqlJournal(backend)
     await backend.open()
     await backend.create_schema()
@@ -25,4 +24,22 @@ async def journal(tmp_path: Path) -> AsyncIterator[SqlJournal]:
 
 @pytest.mark.contract("BUS-300")
 class TestOnSQLite(JournalContract):
-    pass
+    @pytest.fixture
+    async def journal(self, tmp_path: Path) -> AsyncIterator[SqlJournal]:
+        async for journal in opened(f"sqlite:///{tmp_path}/journal.db"):
+            yield journal
+
+
+@pytest.mark.contract("BUS-500")
+class TestOnPostgreSQL(JournalContract):
+    @pytest.fixture
+    async def journal(self, shared_postgres_url: str) -> AsyncIterator[SqlJournal]:
+        async for journal in opened(shared_postgres_url):
+            yield journal
+            await emptied(journal.backend)
+
+
+async def emptied(backend: SqlBackend) -> None:
+    execution = backend.execution()
+    await execution.change("DELETE FROM _wintry_journal", ())
+    await execution.commit()

@@ -62,6 +62,7 @@ class Call:
     scope: Any = None
     task: Task[Any] | None = None  # runs it, while its timeout counts
     expired = False
+    doubtful = False  # an attempt ended with a commit under way, and what became of it is not known
     running_in: set[Any]
     pending: list[Pending] = []  # noqa: RUF012 - never changed: the first message makes a list of the call's own
     ready: Sequence[Call] = ()

@@ -1,8 +1,8 @@
 """The parts of a durable bus, put together for one application: what the extra `journal` brings.
 
-From the names in the settings come the journal, a relay for every other SQL backend, the units that handlers run in,
-the transports whose queues are in a database, and the housekeeping of all of them. Small transactions on one backend
-are shared by all parts that use it, and what a transport in the journal's own database sends goes there directly.
+From the names in the settings come the journal, a home and a relay for every other database, the units that handlers
+run in, the transports whose queues are in a database, and the housekeeping of all of them. What kind of database each
+is, only `stores.py` knows. All parts that store on one backend share what its home holds.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ from functools import partial
 
 from wintry.repository import Backends
 from wintry.repository.backend import Backend
-from wintry.repository.errors import ConfigurationError
-from wintry.repository.sql import SqlBackend
 
-from .journal.group_commit import GroupCommit
+from .journal.home import Home, UnitJournal
 from .journal.housekeeping import Duty, Housekeeping, Step
 from .journal.relay import Relay
-from .journal.sql import SqlJournal
 from .journal.unit import Units
 from .runtime import Runtime
 from .settings import BusSettings
-from .transports.database import Database
+from .stores import KINDS, home_on, journal_on, queue_on, require
+from .transports.queue import Queue
 from .transports.transport import Transport
 
 
@@ -33,7 +31,7 @@ class Durable:
     database by name, each with the name of its backend; `transports` are the others.
 
     Raises:
-        ConfigurationError: a name that no backend has, or a backend that is not SQL.
+        ConfigurationError: a name that no backend has, or a backend that nothing can be stored on.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class Durable:
         default_transport: str,
     ) -> None:
         self._options = options
-        self._commits: dict[SqlBackend, GroupCommit] = {}
+        self._homes: dict[Backend, Home] = {}
         self._units = Units()
         self.runtime = runtime = Runtime(
             open_unit=self._units.open,
@@ -58,34 +56,39 @@ class Durable:
         runtime.default_transport = default_transport
         self.queues = {name: self._queue(backends, name, backend) for name, backend in queues.items()}
         runtime.transports.update(self.queues)
-        self.journal = None if journal is None else self._journal(backends, journal)
+        self.journal = None if journal is None else self._journal(backends, journal, queues)
         self.housekeeping = self._housekeeping()
 
-    def _queue(self, backends: Backends, name: str, backend: str) -> Database:
-        found = sql_backend(backends, backend, f"the transporter {name!r}")
+    def _queue(self, backends: Backends, name: str, backend: str) -> Queue:
+        found = backends[backend]
+        require(found, f"the transporter {name!r}")
         limits = self._options.limits
-        return Database(
-            found,
+        return queue_on(
+            self._home_on(found),
             owner=self.runtime.owner,
             lease=limits.lease,
             poll_min=limits.poll_min,
             poll_max=limits.poll_max,
-            commits=self._commits_on(found),
         )
 
-    def _journal(self, backends: Backends, name: str) -> SqlJournal:
-        home = sql_backend(backends, name, "the journal")
-        others = [each for each in backends if isinstance(each, SqlBackend) and each is not home]
-        direct = {name: queue for name, queue in self.queues.items() if queue.backend is home}
-        journal = SqlJournal(home, others=others, direct=direct, commits=self._commits_on(home))
-        runtime, units = self.runtime, self._units
-        relays: dict[Backend, Relay] = {each: Relay(each, journal, self._commits_on(each)) for each in others}
-        units.use(journal, relays, owner=runtime.owner, lease=runtime.limits.lease)
+    def _journal(self, backends: Backends, name: str, queues: Mapping[str, str]) -> UnitJournal:
+        found = backends[name]
+        require(found, "the journal")
+        home = self._home_on(found)
+        others = [self._home_on(each) for each in backends if each.kind in KINDS and each is not found]
+        here = {name: queue for name, queue in self.queues.items() if backends[queues[name]] is found}
+        journal = journal_on(home, others=others, queues=here)
+        runtime = self.runtime
+        relays = {each.backend: Relay(each, journal) for each in others}
+        self._units.use(journal, relays, owner=runtime.owner, lease=runtime.limits.lease)
         runtime.use_journal(journal)
         return journal
 
-    def _commits_on(self, backend: SqlBackend) -> GroupCommit:
-        return self._commits.setdefault(backend, GroupCommit(backend))
+    def _home_on(self, backend: Backend) -> Home:
+        home = self._homes.get(backend)
+        if home is None:
+            home = self._homes[backend] = home_on(backend)
+        return home
 
     def _housekeeping(self) -> Housekeeping:
         options, journal = self._options, self.journal
@@ -95,21 +98,18 @@ class Durable:
         ]
         if journal is not None:
             purges.append(partial(journal.purge, older_than=options.retention))
-            purges += [
-                partial(inbox.purge, self._commits_on(backend), older_than=options.inbox_retention)
-                for backend, inbox in journal.inboxes.items()
-            ]
+            purges += [partial(home.purge, older_than=options.inbox_retention) for home in journal.homes.values()]
         duty = None
-        if self._commits:
-            first = journal.backend if journal is not None else next(iter(self._commits))
-            duty = Duty(first, self._commits_on(first), "purge", owner=self.runtime.owner)
+        if self._homes:
+            first = self._homes[journal.backend] if journal is not None else next(iter(self._homes.values()))
+            duty = Duty(first, "purge", owner=self.runtime.owner)
         recoveries = [store.inherit for store in (journal, *self.queues.values()) if store is not None]
         return Housekeeping([*self._units.relays.values()], recoveries, duty, purges)
 
     async def prepare(self) -> None:
-        """Make the tables that are missing."""
-        for backend in self._commits:
-            await backend.create_schema()
+        """Make what is missing of tables and collections, with their indexes."""
+        for home in self._homes.values():
+            await home.prepare()
 
     async def start(self) -> None:
         """Move what a crash has left, then begin to deliver."""
@@ -130,16 +130,8 @@ class Durable:
         await self._flush()
 
     async def _flush(self) -> None:
-        for commits in self._commits.values():
-            await commits.flush()
-
-
-def sql_backend(backends: Backends, name: str, what: str) -> SqlBackend:
-    """The backend of this name, for tables of the bus."""
-    found = backends[name]
-    if not isinstance(found, SqlBackend):
-        raise ConfigurationError(f"{what} needs a SQL backend, and {name!r} is {found.kind}")
-    return found
+        for home in self._homes.values():
+            await home.flush()
 
 
 def durable_runtime(

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from .call import Call, running
 from .dead_letters import DeadLetters
 from .delivery import flush
-from .errors import HandleInsideUnit, LateRegister, NoHandler, NotInHandler, nearest
+from .errors import AlreadyHandled, HandleInsideUnit, LateRegister, NoHandler, NotInHandler, nearest
 from .failpoints import reach
 from .handlers import HandlerTable, table_of
 from .messages import Command, Message
@@ -128,6 +128,8 @@ class MessageQueue:
         runtime = route.runtime
         while True:
             call.rollback()
+            if call.inbox is not None and isinstance(error, AlreadyHandled):
+                return None  # its commit had gone through, and was not heard of
             delay = route.entry_retry.again(error, call.attempt, monotonic() - began)
             if delay is None or call.commits:
                 runtime.dispatcher.submit_all(call.take_ready())

@@ -3,22 +3,30 @@
 A database makes one transaction durable at a time, and that is what most of a small one costs. So whoever has a few
 statements to commit hands them in here: while one transaction is under way the next ones gather, and all that have
 gathered by the time it is their turn share one. If one of them fails, none is stored, and each is done again in a
-transaction of its own, so that the failure is its own alone.
+transaction of its own, so that the failure is its own alone. One that another process was in the way of is repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+from wintry.repository.errors import Conflict
 from wintry.repository.sql import SqlBackend, SqlExecution
+
+from .dialects import dialect_of
 
 T = TypeVar("T")
 Work = Callable[[SqlExecution], Awaitable[Any]]
 
 logger = logging.getLogger("wintry.bus")
+
+_ATTEMPTS: Final = 6
+_PAUSE: Final = 0.02
+"""Seconds: the longest pause before the second attempt at what met a conflict; each further one is longer by it."""
 
 
 class GroupCommit:
@@ -26,6 +34,7 @@ class GroupCommit:
 
     def __init__(self, backend: SqlBackend) -> None:
         self.backend = backend
+        self._isolation = dialect_of(backend).isolation
         self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -78,7 +87,7 @@ class GroupCommit:
 
     async def _together(self) -> None:
         """One transaction for all that wait when it begins."""
-        execution = self.backend.execution()
+        execution = self.backend.execution(isolation=self._isolation)
         taken: list[tuple[Work, asyncio.Future[Any]]] = []
         results: list[Any] = []
         try:
@@ -91,7 +100,7 @@ class GroupCommit:
             if not taken:
                 taken, self._waiting = self._waiting, taken
                 _fail(taken, error)
-            elif len(taken) == 1:
+            elif len(taken) == 1 and not isinstance(error, Conflict):
                 _fail(taken, error)
             else:
                 for one in taken:
@@ -104,17 +113,21 @@ class GroupCommit:
                 future.set_result(result)
 
     async def _alone(self, work: Work, future: asyncio.Future[Any]) -> None:
-        execution = self.backend.execution()
-        try:
-            result = await work(execution)
-            await execution.commit()
-        except Exception as error:  # noqa: BLE001 - it goes to whom it belongs
-            _fail([(work, future)], error)
-        else:
-            if not future.done():
-                future.set_result(result)
-        finally:
-            await execution.close()
+        for attempt in range(1, _ATTEMPTS + 1):
+            execution = self.backend.execution(isolation=self._isolation)
+            try:
+                result = await work(execution)
+                await execution.commit()
+            except Exception as error:  # noqa: BLE001 - it goes to whom it belongs
+                if not isinstance(error, Conflict) or attempt == _ATTEMPTS:
+                    return _fail([(work, future)], error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+                return None
+            finally:
+                await execution.close()
+            await asyncio.sleep(random.uniform(0, attempt * _PAUSE))
 
 
 async def read(backend: SqlBackend, work: Callable[[SqlExecution], Awaitable[T]]) -> T:

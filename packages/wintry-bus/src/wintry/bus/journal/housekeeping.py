@@ -1,8 +1,8 @@
 """Housekeeping of one application's stores, beside its deliveries.
 
 Every process looks from time to time for what a crash has left: leases of processes that have ended, which it ends too,
-and messages in another database than the journal's, which it moves. Two that do it at once do no harm. What is done is kept for a while and then removed, by one process at a
-time: a row of `_wintry_duties` is the lease on that.
+and messages in another database than the journal's, which it moves. Two that do it at once do no harm. What is done is
+kept for a while and then removed, by one process at a time: an entry of `_wintry_duties` is the lease on that.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from wintry.repository.sql import SqlBackend
-
-from .group_commit import GroupCommit
+from .home import Home
 from .relay import Relay
-from .tables import DUTIES, Statements, declare_duties
 
 Step = Callable[[], Awaitable[object]]
 
@@ -31,21 +28,14 @@ PURGE_EVERY: Final = 60.0
 class Duty:
     """Something that one process does for all, and not again before its lease has ended."""
 
-    def __init__(self, backend: SqlBackend, commits: GroupCommit, name: str, *, owner: str) -> None:
-        declare_duties(backend.metadata)
-        self._commits = commits
-        self._statements = Statements(backend)
-        self._values = {"name": name, "owner": owner}
+    def __init__(self, home: Home, name: str, *, owner: str) -> None:
+        self._home = home
+        self._name = name
+        self._owner = owner
 
     async def take(self, seconds: float) -> bool:
         """Have the duty for `seconds`; False while somebody has it."""
-        text = (
-            f"INSERT INTO {DUTIES} (name, owner, until) VALUES (:name, :owner, {{now}} + :lease) "
-            "ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until "
-            f"WHERE {DUTIES}.until <= {{now}}"
-        )
-        values = {**self._values, "lease": round(seconds * 1000)}
-        return await self._commits.run(lambda on: self._statements(text).change(on, values)) == 1
+        return await self._home.take_duty(self._name, owner=self._owner, seconds=seconds)
 
 
 class Housekeeping:

@@ -2,14 +2,19 @@
 
 A row that is pending, due, without a running lease and first in its lane may be claimed: it then belongs to an owner
 until a time by the database's clock, and every statement that follows names the owner and passes over rows that the
-owner holds no longer. The leases of a process that is known to have ended are ended too. One claim is one statement, which SQLite runs alone (the transaction begins IMMEDIATE); on a
-database with row locks its inner query is where `FOR UPDATE SKIP LOCKED` goes.
+owner holds no longer. The leases of a process that is known to have ended are ended too. One claim is one statement,
+which SQLite runs alone; elsewhere it passes over rows that another claim has locked.
+
+Where writers run beside one another a lease may be given although another process, whose transaction was not to be
+seen yet, has a row of the same lane. So whoever has been given one looks again when that is committed (`crowded`), and
+gives back what it is not alone with: both have written before they look, so at least one sees the other. For the same
+reason nothing is claimed there that stands before a row of its lane whose lease still runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from wintry.repository.sql import SqlExecution
 
@@ -17,7 +22,8 @@ from ..owners import is_gone
 from .group_commit import GroupCommit, read
 from .tables import Statements, placed, places
 
-OPEN = "status IN ('pending', 'held')"
+OPEN: Final = "status IN ('pending', 'held')"
+_LEASED: Final = "(other.lease_owner IS NOT NULL AND other.lease_until > {now})"
 
 
 class Leases:
@@ -30,14 +36,21 @@ class Leases:
 
     def free(self, where: str) -> str:
         """The query for the numbers of the rows that may be claimed, oldest first, `:limit` of them."""
-        same = " AND ".join(f"earlier.{column} = row.{column}" for column in self._lane)
+        before = "other.seq < item.seq"
+        if not self._statements.dialect.serial:
+            before = f"other.seq <> item.seq AND ({before} OR {_LEASED})"
         return (
-            f"SELECT row.seq FROM {self._table} AS row WHERE row.status = 'pending' AND row.due <= {{now}} "
-            f"AND (row.lease_owner IS NULL OR row.lease_until <= {{now}}) AND ({where}) "
-            f"AND (row.lane IS NULL OR NOT EXISTS (SELECT 1 FROM {self._table} AS earlier "
-            f"WHERE {same} AND earlier.{OPEN} AND earlier.seq < row.seq)) "
-            "ORDER BY row.due, row.seq LIMIT :limit"
+            f"SELECT item.seq FROM {self._table} AS item WHERE item.status = 'pending' AND item.due <= {{now}} "
+            f"AND (item.lease_owner IS NULL OR item.lease_until <= {{now}}) AND ({where}) "
+            f"AND (item.lane IS NULL OR NOT EXISTS ({self._others} AND {before})) "
+            "ORDER BY item.due, item.seq LIMIT :limit"
         )
+
+    @property
+    def _others(self) -> str:
+        """The query for open rows of the lane of `item`."""
+        same = " AND ".join(f"other.{column} = item.{column}" for column in self._lane)
+        return f"SELECT 1 FROM {self._table} AS other WHERE {same} AND other.{OPEN}"
 
     async def any_free(self, execution: SqlExecution, where: str, values: Mapping[str, Any]) -> bool:
         """Whether there is a row to claim."""
@@ -49,10 +62,22 @@ class Leases:
     ) -> list[tuple[Any, ...]]:
         """Lease rows to `:owner` for `:lease` milliseconds, and give their `columns`."""
         text = (
+            f"WITH free AS MATERIALIZED ({self.free(where)} {self._statements.dialect.skip_locked}) "
             f"UPDATE {self._table} SET lease_owner = :owner, lease_until = {{now}} + :lease, attempts = attempts + 1 "
-            f"WHERE seq IN ({self.free(where)}) RETURNING {columns}"
+            f"WHERE seq IN (SELECT seq FROM free) RETURNING {columns}"
         )
         return await self._statements(text).fetch(execution, values)
+
+    async def crowded(self, execution: SqlExecution, seqs: Sequence[int], owner: str) -> list[int]:
+        """Those of an owner's rows that have to wait for another process in their lane."""
+        text = (
+            f"SELECT item.seq FROM {self._table} AS item WHERE item.seq IN ({places('seq', len(seqs))}) "
+            f"AND item.lease_owner = :owner AND EXISTS ({self._others} AND other.seq <> item.seq "
+            "AND (other.lease_owner IS NULL OR other.lease_owner <> :owner) "
+            f"AND (other.seq < item.seq OR {_LEASED}))"
+        )
+        found = await self._statements(text).fetch(execution, {**placed("seq", seqs), "owner": owner})
+        return [row[0] for row in found]
 
     async def expire(self, commits: GroupCommit) -> int:
         """End the leases of processes of this host that have ended; gives the number of rows."""

@@ -4,8 +4,8 @@ They stand in the backend's `metadata`, so that `create_schema` makes them with 
 since the epoch by the database's clock. Every column that is searched has an index over the rows that are open alone:
 what is done costs nothing, however much of it is kept.
 
-Statements are SQL text with `:names`. `Statements` has the backend's dialect turn each into the driver's own form,
-once, and keeps it.
+Statements are SQL text with `:names`, the same for every database but for what `dialects.py` says. `Statements` has
+SQLAlchemy turn each into the driver's own form, once, and keeps it; the type of a value is that of its name.
 """
 
 from __future__ import annotations
@@ -17,17 +17,22 @@ import sqlalchemy as sa
 
 from wintry.repository.sql import SqlBackend, SqlExecution
 
-JOURNAL: Final = "_wintry_journal"
-INBOX: Final = "_wintry_inbox"
-OUTGOING: Final = "_wintry_outgoing"
-DUTIES: Final = "_wintry_duties"
-MESSAGES: Final = "_wintry_queue"
-GROUPS: Final = "_wintry_queue_groups"
-DELIVERIES: Final = "_wintry_queue_deliveries"
+from .dialects import dialect_of
+from .names import DELIVERIES, DUTIES, GROUPS, INBOX, JOURNAL, MESSAGES, OUTGOING
 
-_CLOCKS: Final = {"sqlite": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"}
 _NUMBER: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """An ascending number that the database gives; SQLite knows only INTEGER for it."""
+_KINDS: Final[Mapping[str, tuple[sa.types.TypeEngine[Any], str]]] = {
+    "text": (sa.Text(), "channel correlation error headers id key lane name owner parent prefix status target type"),
+    "number": (
+        sa.BigInteger(),
+        "abandoned after age attempts delay due grace group lease limit number seq since version",
+    ),
+    "small": (sa.Integer(), "first length"),
+    "bytes": (sa.LargeBinary(), "body"),
+}
+_TYPES: Final = {name: type for type, names in _KINDS.values() for name in names.split()}
+"""Types of values by the name that they have in statements, less the number behind it."""
 
 
 def declare_effects(metadata: sa.MetaData) -> None:
@@ -191,14 +196,16 @@ class Statements:
     """The statements of one backend, each prepared once. In a text `{now}` stands for the database's clock."""
 
     def __init__(self, backend: SqlBackend) -> None:
-        self._dialect = backend.dialect.compiler
-        self._now = _CLOCKS[backend.kind]
+        self.dialect = dialect_of(backend)
+        self._compiler = backend.dialect.compiler
         self._prepared: dict[str, Statement] = {}
 
     def __call__(self, text: str) -> Statement:
         found = self._prepared.get(text)
         if found is None:
-            compiled = sa.text(text.replace("{now}", self._now)).compile(dialect=self._dialect)
+            clause = sa.text(text.replace("{now}", self.dialect.clock))
+            values = [sa.bindparam(name, type_=_TYPES[name.rstrip("0123456789")]) for name in clause.compile().params]
+            compiled = clause.bindparams(*values).compile(dialect=self._compiler)
             names = tuple(compiled.positiontup or ())
             found = self._prepared[text] = Statement(str(compiled), names)
         return found

@@ -16,6 +16,7 @@ A second backend that is to be written is `TwoStores`; one that is first read wh
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -23,31 +24,32 @@ from typing import TYPE_CHECKING, Any
 
 from wintry.repository.backend import Backend, Execution, Operation, SessionProvider, current
 from wintry.repository.errors import UnitAborted
-from wintry.repository.sql import SqlBackend
 from wintry.uow import Unit, UnitHook, current_unit, use_hooks
 from wintry.uow.retry import retryable
 from wintry.uow.session import UnitSession
 
 from ..errors import AlreadyHandled, LeaseLost, TwoStores
 from ..failpoints import reach
+from .home import Home, UnitJournal, recorded
 from .journal import Row
 from .relay import Relay
-from .sql import SqlJournal
 
 if TYPE_CHECKING:
     from ..call import Call
+
+logger = logging.getLogger("wintry.bus")
 
 
 class Units:
     """Opens the units of one runtime's handlers; without a journal what they register lives in memory."""
 
     def __init__(self) -> None:
-        self.journal: SqlJournal | None = None
+        self.journal: UnitJournal | None = None
         self.relays: Mapping[Backend, Relay] = {}
         self.owner = ""
         self.lease = 0.0
 
-    def use(self, journal: SqlJournal, relays: Mapping[Backend, Relay], *, owner: str, lease: float) -> None:
+    def use(self, journal: UnitJournal, relays: Mapping[Backend, Relay], *, owner: str, lease: float) -> None:
         """Store what is registered in `journal`, for `owner` with leases of `lease` seconds.
 
         `relays` are those of the other backends that effects may be stored in.
@@ -90,6 +92,8 @@ class Around(UnitHook):
     async def __aenter__(self) -> None:
         call = self._call
         if call.row is None and not call.entry:
+            if call.doubtful:
+                await self._resolve()
             self._token = _innermost.set(self)
             self._hidden = current.set(None)
             self._hooks = use_hooks(self)
@@ -132,14 +136,30 @@ class Around(UnitHook):
     async def _effect_is_stored(self, row: Row) -> bool:
         """Whether an earlier attempt has committed, and did not come to closing its row.
 
-        One of a delivery has, in another database. A listener's message may have been given out by the transport once
-        more, since the row was made, and its record may be in any.
+        One of a delivery has, where its row is not closed in the same transaction. A listener's message may have been
+        given out by the transport once more, since the row was made, and its record may be in any home.
         """
         journal = self._units.journal
         if journal is None:
             return False
-        places = journal.inboxes if self._call.entry else self._units.relays
-        return await journal.recorded(row.id, row.target, places) is not None
+        homes = [
+            home
+            for backend, home in journal.homes.items()
+            if self._call.entry or backend is not journal.backend or not journal.closes_in_unit
+        ]
+        return await recorded(homes, row.id, row.target) is not None
+
+    async def _resolve(self) -> None:
+        """Look what became of the commit that an earlier attempt of a command has not heard of."""
+        call, journal = self._call, self._units.journal
+        if journal is not None:
+            homes = [home for home in journal.homes.values() if home.remote]
+            if await recorded(homes, call.id, call.route.target) is not None:
+                raise AlreadyHandled(
+                    f"{call.route.target}: the connection was lost during the commit, which has gone through: the effect "
+                    "is stored, and the result of the handler is not known; read the state instead of sending it again"
+                )
+        call.doubtful = False
 
     # the hook of units
 
@@ -160,42 +180,46 @@ class Around(UnitHook):
             return  # what was registered follows in a transaction of its own
         reach("appended")
 
-    def _home(self, unit: Unit, journal: SqlJournal) -> Backend | None:
+    def _home(self, unit: Unit, journal: UnitJournal) -> Backend | None:
         """Where the record and the messages go; None where there are none."""
         call, written = self._call, unit.backends_written
         if journal.backend in written:
             return journal.backend
         if written:
             return written[0]
-        if not call.pending and call.row is None:
-            return None
+        if not call.pending and (call.row is None or not journal.closes_in_unit):
+            return None  # there is no effect, and a row is closed by itself
         return journal.backend if unit.joins((journal.backend,)) else None
 
-    async def _store_here(self, journal: SqlJournal, unit: Unit) -> None:
+    async def _store_here(self, journal: UnitJournal, unit: Unit) -> None:
         call, units = self._call, self._units
         execution = writing(unit, journal.backend)
-        row = call.row if unit is self._ambient else None
+        row = call.row if unit is self._ambient and journal.closes_in_unit else None
         if row is not None and not await journal.complete([row.seq], owner=units.owner, execution=execution):
             raise LeaseLost(f"row {row.seq} belongs to another process")
         if row is None or call.entry:
-            await self._record(journal, journal.backend, execution)
+            await self._record(journal.homes[journal.backend], execution)
         self._stored = []
         if self._rows:
             self._stored = await journal.append(self._rows, owner=units.owner, lease=units.lease, execution=execution)
 
-    async def _store_there(self, journal: SqlJournal, unit: Unit, relay: Relay) -> None:
+    async def _store_there(self, journal: UnitJournal, unit: Unit, relay: Relay) -> None:
         execution = unit.execution(relay.backend)
-        await self._record(journal, relay.backend, execution)
+        await self._record(relay.home, execution)
         if self._rows:
             await relay.store(execution, self._rows)
 
-    async def _record(self, journal: SqlJournal, home: SqlBackend, execution: Execution) -> None:
-        inbox = self._call.inbox
-        if inbox is None or self._recorded:
+    async def _record(self, home: Home, execution: Execution) -> None:
+        """Note what is handled; of a command that a caller waits for, where its commit may get lost on the way."""
+        call, record = self._call, self._call.inbox
+        if record is None and call.row is None and not call.entry and home.remote:
+            record = (call.id, call.route.target)
+        if record is None or self._recorded:
             return
-        if not await journal.inboxes[home].record(execution, *inbox):
+        if not await home.record(execution, *record):
             raise AlreadyHandled("its effect is stored in the database already")
         self._recorded = True
+        call.doubtful = call.inbox is None
 
     async def after_commit(self, unit: Unit) -> None:
         """The transaction is durable: what it holds may be delivered."""
@@ -206,20 +230,34 @@ class Around(UnitHook):
             call.commit()
             return
         reach("committed")
+        call.doubtful = False
         relay, self._relay = self._relay, None
+        rows, self._rows = self._rows, ()
+        stored, self._stored = self._stored, None
         if relay is not None:
             reach("home-committed")
-            if self._rows:
-                self._stored = await relay.move(self._rows, owner=units.owner, lease=units.lease)
-        elif self._rows:
-            units.journal.committed(self._rows)
-        stored, self._stored, self._rows = self._stored, None, ()
-        if stored is not None or relay is not None:
-            call.commit(stored or [])
+            stored = []
+        if rows:
+            stored = await self._to_be_delivered(units.journal, relay, rows, stored or ())
+        if stored is not None:
+            call.commit(stored)
         if unit is self._ambient and call.row is not None:
-            if relay is not None:
-                units.journal.complete_soon(call.row.seq, owner=units.owner)
             call.settled = relay is not None or units.journal.backend in unit.backends_written
+            if call.settled and (relay is not None or not units.journal.closes_in_unit):
+                units.journal.complete_soon(call.row.seq, owner=units.owner)
+
+    async def _to_be_delivered(
+        self, journal: UnitJournal, relay: Relay | None, rows: Sequence[Row], stored: Sequence[Row]
+    ) -> Sequence[Row]:
+        """The rows of the journal that this process may deliver; where it cannot be asked, others will."""
+        units = self._units
+        try:
+            if relay is not None:
+                return await relay.move(rows, owner=units.owner, lease=units.lease)
+            return await journal.committed(rows, stored, owner=units.owner)
+        except Exception:
+            logger.exception("%d messages are stored, and are delivered when their leases end", len(rows))
+            return []
 
     async def after_rollback(self, unit: Unit) -> None:
         """Nothing that was registered survives."""

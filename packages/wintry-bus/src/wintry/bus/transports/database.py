@@ -9,51 +9,32 @@ another process takes it when the lease ends. Of the rows of one key only the fi
 A listener without a group hears every message from its start on: it reads `_wintry_queue` on from the last number that
 was there, and settles nothing.
 
-Within the process a publication wakes the listeners of its channel. What other processes publish is found by looking,
-every `poll_min` seconds while there is something, and ever more seldom up to `poll_max` while there is not.
+Where writers run beside one another, whoever publishes to a channel or joins it has a lock on it until its commit: so
+numbers of one channel ascend in the order of commits, and no message misses a group.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Final
 
 from wintry.repository.sql import SqlBackend, SqlExecution
 
-from ..journal.group_commit import GroupCommit, Work, read
+from ..journal.group_commit import GroupCommit, read
 from ..journal.journal import Row
 from ..journal.leases import Leases
-from ..journal.sql import purge
-from ..journal.tables import DELIVERIES, GROUPS, MESSAGES, Statements, declare_queue, placed, places
-from .transport import Caps, TransportMessage
+from ..journal.names import DELIVERIES, GROUPS, MESSAGES
+from ..journal.rows import headers_of, milliseconds, written
+from ..journal.sql_home import purge
+from ..journal.tables import Statements, declare_queue, placed, places
+from .queue import AT_ONCE, Given, Parked, Queue, channel_of, message_of
+from .transport import TransportMessage
 
-logger = logging.getLogger("wintry.bus")
-
-_AT_ONCE: Final = 100
 _MESSAGE: Final = "seq, id, type, body, key, headers"
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A message that a listener of `group` could not deal with."""
-
-    channel: str
-    group: str
-    message: TransportMessage
-    reason: str
-
-
-class Database:
+class Database(Queue):
     """A transport whose queue is in a SQL backend; `owner` names this process, times are seconds."""
-
-    caps = Caps(durable=True, groups=True, broadcast=True, ordered=True, attempts=True, dead_letters=True, dedupe=True)
 
     def __init__(
         self,
@@ -65,49 +46,36 @@ class Database:
         poll_max: float = 2.0,
         commits: GroupCommit | None = None,
     ) -> None:
+        super().__init__(owner=owner, lease=lease, poll_min=poll_min, poll_max=poll_max)
         declare_queue(backend.metadata)
         self.backend = backend
-        self.owner = owner
         self.commits = commits or GroupCommit(backend)
-        self._lease = round(lease * 1000)
-        self._poll = (poll_min, poll_max)
         self._statements = Statements(backend)
         self._leases = Leases(self._statements, DELIVERIES, ("group_number", "lane"))
-        self._listeners: dict[str, set[asyncio.Event]] = {}
-        self._groups: set[int] = set()
-        self._held: set[int] = set()
-        self._starting = asyncio.Lock()
-        self._renewing: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     # sending
 
     async def publish(self, channel: str, messages: Sequence[TransportMessage]) -> None:
-        """Put messages into the queue; returns when they are committed."""
         if messages:
             await self.commits.run(lambda on: self._insert(on, [(channel, message) for message in messages]))
             self.wake([channel])
 
     async def enqueue(self, execution: SqlExecution, rows: Sequence[Row]) -> None:
-        """Put sends of the journal into the queue, in a running transaction; `wake` when it has committed."""
-        await self._insert(execution, [(_channel(row), _message(row)) for row in rows])
-
-    def wake(self, channels: Sequence[str]) -> None:
-        """Let the listeners of these channels in this process look at once."""
-        for channel in channels:
-            for event in self._listeners.get(channel, ()):
-                event.set()
+        """Put sends of the journal into the queue, in a running transaction; `wake_for` when it has committed."""
+        await self._insert(execution, [(channel_of(row), message_of(row)) for row in rows])
 
     def wake_for(self, rows: Sequence[Row]) -> None:
         """`wake` for sends that have been enqueued."""
-        self.wake([_channel(row) for row in rows])
+        self.wake([channel_of(row) for row in rows])
 
     async def _insert(self, execution: SqlExecution, messages: Sequence[tuple[str, TransportMessage]]) -> None:
-        for at in range(0, len(messages), _AT_ONCE):
-            some = messages[at : at + _AT_ONCE]
+        for channel in sorted({channel for channel, _ in messages}):
+            await self._lock(execution, channel)
+        for at in range(0, len(messages), AT_ONCE):
+            some = messages[at : at + AT_ONCE]
             values: dict[str, Any] = {}
             for n, (channel, message) in enumerate(some):
-                headers = json.dumps(dict(message.headers), ensure_ascii=False, separators=(",", ":"))
+                headers = written(message.headers)
                 values |= {f"channel{n}": channel, f"id{n}": message.id, f"type{n}": message.type}
                 values |= {f"key{n}": message.key, f"headers{n}": headers, f"body{n}": message.body}
             stored = await self._statements(_insertion(len(some))).fetch(execution, values)
@@ -116,46 +84,22 @@ class Database:
                 text = _distribution(f"message.seq IN ({places('seq', len(seqs))})")
                 await self._statements(text).change(execution, placed("seq", seqs))
 
+    async def _lock(self, execution: SqlExecution, channel: str) -> None:
+        """Have a channel to oneself until the commit: its numbers ascend in the order of commits, no group is missed."""
+        lock = self._statements.dialect.lock
+        if lock is not None:
+            await self._statements(lock).fetch(execution, {"name": f"{MESSAGES}:{channel}"})
+
     # receiving
 
-    async def receive(self, channel: str, *, group: str | None, prefetch: int) -> AsyncGenerator[QueueDelivery]:
-        """Messages of a channel; see `Transport.receive`."""
-        hands = Hands(self, group, prefetch)
-        pause = low = self._poll[0]
-        with self._listening(channel, hands):
-            source = await self._last() if group is None else await self._join(channel, group)
-            try:
-                while True:
-                    await hands.free()
-                    hands.changed.clear()
-                    if group is None:
-                        found = await self._following(channel, source, hands)
-                        source = max((delivery.seq for delivery in found), default=source)
-                    else:
-                        found = await self._claim(channel, source, hands)
-                    for delivery in found:
-                        yield delivery
-                    pause = low if found or await hands.told(pause) else min(2 * pause, self._poll[1])
-            finally:
-                hands.lose_all()
-
-    @contextmanager
-    def _listening(self, channel: str, hands: Hands) -> Generator[None]:
-        listeners = self._listeners.setdefault(channel, set())
-        listeners.add(hands.changed)
-        try:
-            yield
-        finally:
-            listeners.discard(hands.changed)
-
-    async def _join(self, channel: str, group: str) -> int:
-        """The number of a group, which is given all that the queue keeps of the channel when it is new."""
+    async def _number_of(self, channel: str, group: str) -> int:
         values: dict[str, Any] = {"channel": channel, "name": group}
         find = f"UPDATE {GROUPS} SET seen_at = {{now}} WHERE channel = :channel AND name = :name RETURNING number"
         make = f"INSERT INTO {GROUPS} (channel, name, seen_at) VALUES (:channel, :name, {{now}}) RETURNING number"
         distribute = _distribution("message.channel = :channel AND listening.number = :number")
 
         async def work(on: SqlExecution) -> int:
+            await self._lock(on, channel)
             found = await self._statements(find).fetch(on, values)
             if not found:
                 found = await self._statements(make).fetch(on, values)
@@ -163,83 +107,65 @@ class Database:
             number: int = found[0][0]
             return number
 
-        number = await self.commits.run(work)
-        self._groups.add(number)
-        return number
+        return await self.commits.run(work)
 
-    async def _claim(self, channel: str, group: int, hands: Hands) -> list[QueueDelivery]:
-        """Lease what a group may be given, as much as the listener has room for."""
-        where, values = "row.group_number = :group", {"group": group}
+    async def _claim(self, group: int, limit: int) -> list[Given]:
+        where, values = "item.group_number = :group", {"group": group}
         if not await read(self.backend, lambda on: self._leases.any_free(on, where, values)):
             return []
-        claim = {**values, "limit": min(hands.room, _AT_ONCE), "owner": self.owner, "lease": self._lease}
+        claim = {**values, "limit": limit, "owner": self.owner, "lease": milliseconds(self.lease)}
 
-        async def work(on: SqlExecution) -> list[QueueDelivery]:
+        async def work(on: SqlExecution) -> list[Given]:
             rows = await self._leases.claim(on, where, claim, "message, seq, attempts")
             if not rows:
                 return []
             text = f"SELECT {_MESSAGE} FROM {MESSAGES} WHERE seq IN ({places('seq', len(rows))})"
             found = await self._statements(text).fetch(on, placed("seq", [row[0] for row in rows]))
             messages = {seq: _stored(*rest) for seq, *rest in found}
-            return [
-                QueueDelivery(channel, messages[message], seq, attempt, hands) for message, seq, attempt in sorted(rows)
-            ]
+            gone = [seq for message, seq, _ in rows if message not in messages]  # purged while its group was made
+            if gone:
+                forget = f"DELETE FROM {DELIVERIES} WHERE seq IN ({places('seq', len(gone))})"
+                await self._statements(forget).change(on, placed("seq", gone))
+            taken = sorted(tuple(row) for row in rows)
+            return [Given(seq, messages[message], attempt) for message, seq, attempt in taken if message in messages]
 
-        taken = await self.commits.run(work)
-        for delivery in taken:
-            self._held.add(delivery.seq)
-            hands.held.add(delivery)
-        return taken
+        return await self.commits.run(work)
 
-    async def _last(self) -> int:
-        """The number of the newest message of all."""
-        text = f"SELECT COALESCE(MAX(seq), 0) FROM {MESSAGES}"
-        number: int = (await read(self.backend, lambda on: self._statements(text).fetch(on, {})))[0][0]
+    async def _last(self, channel: str) -> int:
+        text = f"SELECT COALESCE(MAX(seq), 0) FROM {MESSAGES} WHERE channel = :channel"
+        number: int = (await read(self.backend, lambda on: self._statements(text).fetch(on, {"channel": channel})))[0][
+            0
+        ]
         return number
 
-    async def _following(self, channel: str, after: int, hands: Hands) -> list[QueueDelivery]:
-        """The messages of a channel behind `after`."""
+    async def _following(self, channel: str, after: int, limit: int) -> list[Given]:
         text = f"SELECT {_MESSAGE} FROM {MESSAGES} WHERE channel = :channel AND seq > :after ORDER BY seq LIMIT :limit"
-        values = {"channel": channel, "after": after, "limit": min(hands.room, _AT_ONCE)}
+        values = {"channel": channel, "after": after, "limit": limit}
         rows = await read(self.backend, lambda on: self._statements(text).fetch(on, values))
-        found = [QueueDelivery(channel, _stored(*rest), seq, 1, hands) for seq, *rest in rows]
-        hands.held.update(found)
-        return found
+        return [Given(seq, _stored(*rest)) for seq, *rest in rows]
 
     # settling
 
     async def settle(self, seq: int) -> None:
-        """A delivery is done, and its row goes."""
         text = f"DELETE FROM {DELIVERIES} WHERE seq = :seq AND lease_owner = :owner AND status = 'pending'"
         values = {"seq": seq, "owner": self.owner}
-        await self._let_go(seq, lambda on: self._statements(text).change(on, values))
+        await self.commits.run(lambda on: self._statements(text).change(on, values))
 
     async def park(self, seq: int, reason: str) -> None:
-        """A delivery becomes a dead letter."""
-        await self._let_go(seq, lambda on: self._leases.park(on, seq, self.owner, reason, status="parked"))
+        await self.commits.run(lambda on: self._leases.park(on, seq, self.owner, reason, status="parked"))
 
     async def release(self, seq: int) -> None:
-        """A delivery is given back, its attempt not counted."""
-        await self._let_go(seq, lambda on: self._leases.release(on, [seq], self.owner))
+        await self.commits.run(lambda on: self._leases.release(on, [seq], self.owner))
 
-    async def lose(self, seqs: Sequence[int]) -> None:
-        """A listener has gone with deliveries in its hands: they are free, their attempts counted."""
+    async def _drop(self, seqs: Sequence[int]) -> None:
         change = "lease_owner = NULL, lease_until = NULL"
-        self._held.difference_update(seqs)
         await self.commits.run(lambda on: self._leases.change(on, change, seqs, {"owner": self.owner}))
 
-    async def _let_go(self, seq: int, work: Work) -> None:
-        self._held.discard(seq)
-        await self.commits.run(work)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something to its end that nobody waits for; `stop` does."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _renew(self, seqs: Sequence[int]) -> Sequence[int]:
+        lease = milliseconds(self.lease)
+        return await self.commits.run(lambda on: self._leases.renew(on, seqs, self.owner, lease))
 
     async def parked(self, *, limit: int = 100) -> list[Parked]:
-        """The dead letters, oldest first."""
         text = (
             f"SELECT message.channel, listening.name, message.id, message.type, message.body, message.key, "
             f"message.headers, dead.error FROM {DELIVERIES} AS dead JOIN {MESSAGES} AS message ON message.seq = "
@@ -252,50 +178,19 @@ class Database:
     # life
 
     async def check(self) -> None:
-        """Raises `Unreachable`."""
         await self.backend.check()
 
-    async def start(self) -> None:
-        """Make the tables that are missing, and keep the leases of what is in the hands of listeners."""
-        async with self._starting:
-            if self._renewing is None:
-                await self.backend.create_schema()
-                self._renewing = asyncio.get_running_loop().create_task(self._renew())
+    async def _prepare(self) -> None:
+        await self.backend.create_schema()
 
-    async def stop(self) -> None:
-        """Give back what is not settled."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
-            self._renewing = None
-        if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._held:
-            await self.lose([*self._held])
+    async def _flush(self) -> None:
         await self.commits.flush()
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._lease / 3000)
-            held = [*self._held]
-            try:
-                if held:
-                    renew = partial(self._leases.renew, seqs=held, owner=self.owner, lease=self._lease)
-                    kept = await self.commits.run(renew)
-                    self._held.difference_update(set(held).difference(kept))
-            except Exception:
-                logger.exception("renewing %d leases failed; it is tried again", len(held))
-
     async def inherit(self) -> int:
-        """End the leases of processes of this host that have ended, and give the number of deliveries."""
         return await self._leases.expire(self.commits)
 
     async def purge(self, *, older_than: float, abandoned: float) -> int:
-        """Remove messages that are `older_than` seconds old and have been dealt with by every group.
-
-        A group that no process has listened for in `abandoned` seconds is forgotten with what it was to be given.
-        """
-        await self._keep_groups(round(abandoned * 1000))
+        await self._keep_groups(milliseconds(abandoned))
         text = (
             f"DELETE FROM {MESSAGES} WHERE seq IN (SELECT old.seq FROM {MESSAGES} AS old WHERE old.created_at < "
             f"{{now}} - :age AND NOT EXISTS (SELECT 1 FROM {DELIVERIES} AS open WHERE open.message = old.seq) "
@@ -318,82 +213,6 @@ class Database:
         await self.commits.run(work)
 
 
-class Hands:
-    """What one listener holds."""
-
-    def __init__(self, queue: Database, group: str | None, limit: int) -> None:
-        self.queue = queue
-        self.group = group
-        self.held: set[QueueDelivery] = set()
-        self.changed = asyncio.Event()  # something was published, or settled
-        self._limit = limit
-
-    @property
-    def room(self) -> int:
-        """How many more may be given out."""
-        return self._limit - len(self.held)
-
-    async def free(self) -> None:
-        """Wait until there is room."""
-        while self.room <= 0:
-            self.changed.clear()
-            await self.changed.wait()
-
-    async def told(self, seconds: float) -> bool:
-        """Wait for news, `seconds` at most; whether there are some."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.changed.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def give_up(self, delivery: QueueDelivery) -> bool:
-        """Whether it was held; settling twice does nothing."""
-        if delivery not in self.held:
-            return False
-        self.held.remove(delivery)
-        self.changed.set()
-        return True
-
-    def lose_all(self) -> None:
-        """The listener is gone."""
-        if self.held and self.group is not None:
-            self.queue.spawn(self.queue.lose([delivery.seq for delivery in self.held]))
-        self.held.clear()
-
-
-class QueueDelivery:
-    """One message in the hands of one listener."""
-
-    def __init__(self, channel: str, message: TransportMessage, seq: int, attempt: int, hands: Hands) -> None:
-        self.message = message
-        self.attempt = attempt
-        self.seq = seq
-        self._channel = channel
-        self._hands = hands
-
-    async def ack(self) -> None:
-        await self._settle(self._hands.queue.settle(self.seq))
-
-    async def park(self, reason: str) -> None:
-        if self._hands.group is None:
-            logger.error("%r: message %s is dropped: %s", self._channel, self.message.id, reason)
-        await self._settle(self._hands.queue.park(self.seq, reason))
-
-    async def release(self) -> None:
-        await self._settle(self._hands.queue.release(self.seq))
-
-    async def _settle(self, work: Coroutine[Any, Any, None]) -> None:
-        """Settle once; a message that everybody hears has no row, and the others of its group look again."""
-        hands = self._hands
-        if hands.give_up(self) and hands.group is not None:
-            await work
-            hands.queue.wake([self._channel])
-        else:
-            work.close()
-
-
 def _insertion(count: int) -> str:
     rows = (f"(:channel{n}, :id{n}, :type{n}, :key{n}, :headers{n}, :body{n}, {{now}})" for n in range(count))
     return (
@@ -412,19 +231,4 @@ def _distribution(where: str) -> str:
 
 
 def _stored(id: str, type: str, body: bytes, key: str | None, headers: str) -> TransportMessage:
-    return TransportMessage(id, type, bytes(body), key, json.loads(headers))
-
-
-def _channel(row: Row) -> str:
-    return row.target.partition(":")[2]
-
-
-def _message(row: Row) -> TransportMessage:
-    """What listeners are given of a row of the journal that is a send."""
-    made = datetime.fromtimestamp(float(row.headers["time"]), UTC)
-    headers = {"time": made.isoformat(), "correlationid": row.correlation_id}
-    if row.parent_id is not None:
-        headers["causationid"] = row.parent_id
-    if "traceparent" in row.headers:
-        headers["traceparent"] = row.headers["traceparent"]
-    return TransportMessage(row.id, row.type, row.body, row.headers.get("key"), headers)
+    return TransportMessage(id, type, bytes(body), key, headers_of(headers))

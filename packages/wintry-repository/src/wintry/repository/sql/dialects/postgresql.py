@@ -4,7 +4,8 @@ SQLAlchemy pools the connections, compiles, and is told AUTOCOMMIT, so that its 
 one is begun and ended here, by statements on the driver's connection (`begin`, `send`, `undo`). What goes through
 SQLAlchemy's session and what goes to the driver run on one connection, so both are in it.
 
-A unit begins at REPEATABLE READ: it sees one snapshot, and writing what another changed meanwhile is a `Conflict`. Rows
+A unit begins at REPEATABLE READ: it sees one snapshot, and writing what another changed meanwhile is a `Conflict`. At
+"read committed" each statement sees what is committed when it begins; queues are for that, aggregates are not. Rows
 of one statement are pipelined (`executemany`, `fetchmany`): a flush is one round trip for each table and kind of
 change. What was cancelled is cancelled on the server too; asyncpg does it, and what comes next on the connection waits
 for that. A time limit is kept twice, by the driver's deadline and by `statement_timeout`, for what SQLAlchemy sends.
@@ -67,7 +68,7 @@ class PostgreSQL:
     """
 
     kind = "postgresql"
-    isolations = ("snapshot", "serializable")
+    isolations = ("snapshot", "serializable", "read committed")
     remote = True
     expressions = PostgreSQLExpressions()
     table_options: Mapping[str, Any] = MappingProxyType({})
@@ -177,7 +178,7 @@ class PostgreSQL:
         """
         if schema:
             return f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
-        level = "SERIALIZABLE" if isolation == "serializable" else "REPEATABLE READ"
+        level = "REPEATABLE READ" if isolation in (None, "snapshot") else isolation.upper()
         text = f"BEGIN ISOLATION LEVEL {level}{' READ ONLY' if read_only else ''}"
         return text if timeout is None else f"{text}; SET LOCAL statement_timeout = {max(round(timeout * 1000), 1)}"
 
