@@ -47,8 +47,12 @@ class Outgoing:
 
 
 class Call:
-    """One attempt of one route with one message."""
+    """One attempt of one route with one message, made by `call_of`."""
 
+    route: Route
+    message: Any
+    parent: Call | None = None
+    number = 0  # among its parent's
     attempt = 1
     commits = 0
     open = False
@@ -63,6 +67,7 @@ class Call:
     task: Task[Any] | None = None  # runs it, while its timeout counts
     expired = False
     running_in: set[Any]
+    result: Any = None  # of the handler, once it has returned
     pending: list[Pending] = []  # noqa: RUF012 - never changed: the first message makes a list of the call's own
     ready: Sequence[Call] = ()
     staged: Sequence[Call] = ()
@@ -72,12 +77,6 @@ class Call:
     _correlation: str | None = None
     _causation: str | None = None
     _time: float | None = None
-
-    def __init__(self, route: Route, message: Any, parent: Call | None = None, number: int = 0) -> None:
-        self.route = route
-        self.message = message
-        self.parent = parent
-        self.number = number
 
     # identity
 
@@ -134,7 +133,7 @@ class Call:
         """The call of a message that this one made as its `number`th."""
         if self.parent is not None:
             self._detach()
-        made = Call(route, message, self, number)
+        made = call_of(route, message, self, number)
         if self.traceparent is not None:
             made.traceparent = self.traceparent
         return made
@@ -178,7 +177,7 @@ class Call:
         by_type, targets, traceparent = self.route.by_type, self.route.targets, self.traceparent
         for message, due, number in self.pending:
             for route in by_type.get(type(message)) or targets(message):
-                made = Call(route, message, self, number)
+                made = call_of(route, message, self, number)
                 if route.laned:
                     made.lane = route.lane(message)
                 if due is not None:
@@ -248,14 +247,14 @@ class Call:
             due=self.due,
         )
 
-    @classmethod
-    def of_row(cls, route: Route, row: Row) -> Call:
+    @staticmethod
+    def of_row(route: Route, row: Row) -> Call:
         """The attempt that a claimed row asks for.
 
         Raises:
             Undecodable: the body does not fit the contract.
         """
-        call = cls(route, route.decode(row))
+        call = call_of(route, route.decode(row))
         call.take(row)
         call.identify(
             row.id,
@@ -270,6 +269,17 @@ class Call:
         """This call is the delivery of a row that this process has leased."""
         self.row, self.lane, self.attempt = row, row.lane, row.attempts
         self.inbox = (row.id, row.target)
+
+
+def call_of(route: Route, message: Any, parent: Call | None = None, number: int = 0) -> Call:
+    """A call of `message`, which is its parent's `number`th."""
+    call = Call()  # the interpreter runs a function faster than an `__init__`, and this is most of what a call costs
+    call.route = route
+    call.message = message
+    if parent is not None:
+        call.parent = parent
+        call.number = number
+    return call
 
 
 def _seconds(text: str | None) -> float | None:

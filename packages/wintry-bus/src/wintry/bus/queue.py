@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, ClassVar
 
-from .call import Call, running
+from .call import Call, call_of, running
 from .dead_letters import DeadLetters
 from .delivery import flush
 from .errors import HandleInsideUnit, LateRegister, NoHandler, NotInHandler, nearest
@@ -77,7 +77,7 @@ class MessageQueue:
             )
         outer = running.get()
         if outer is None or not outer.open:
-            call = Call(route, command)
+            call = call_of(route, command)
             outer = None
         else:
             call = outer.child(route, command, outer.next_number())
@@ -90,7 +90,10 @@ class MessageQueue:
         began = monotonic()
         try:
             if runtime.plain:
-                result = await route.run(self, call)
+                rest = route.start(self, call)
+                if rest is not None:
+                    await rest
+                result = call.result
             else:
                 result = await self.__run_in_unit(runtime, route, call)
             if call.pending:
