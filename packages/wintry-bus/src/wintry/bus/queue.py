@@ -159,14 +159,14 @@ class MessageQueue:
         """
         call = running.get()
         routes = self.__routes or self.__attach()
-        if call is None or not isinstance(call.route, HandlerRoute) or call.route.routes is not routes:
+        if call is None or call.route.routes is not routes:
             raise self.__not_in_handler(message, call)
         if not call.open:
             raise LateRegister(
                 f"{type(message).__name__} was registered after {call.route.target} had returned: "
                 "wait for what the handler starts"
             )
-        if not routes.of(type(message)) and isinstance(message, Command):
+        if type(message) not in call.route.by_type and isinstance(message, Command):
             raise self.__no_handler(message, "register")
         due = None
         if delay is not None or at is not None:

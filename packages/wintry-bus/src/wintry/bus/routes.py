@@ -37,6 +37,7 @@ class Route:
     instance: object = None  # what its handler runs on where there is no container
     laned = False  # whether its messages may have a lane
     handler: Handler | None = None
+    routes: Routes | None = None  # of the queue class that it belongs to
     by_type: Mapping[type, Sequence[Route]] = {}
 
     def __init__(
@@ -117,7 +118,7 @@ class HandlerRoute(Route):
         invoke = function if inspect.iscoroutinefunction(function) else in_thread(function)
         chain = compile_chain(invoke, routes.runtime.middleware)
         super().__init__(routes.runtime, handler.id, handler.retry, invoke, handler.mark.timeout, chain)
-        self.routes = routes
+        self.routes: Routes = routes
         self.handler = handler
         self.message = handler.message
         self.entry_retry = handler.entry_retry
