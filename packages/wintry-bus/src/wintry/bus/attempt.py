@@ -30,8 +30,8 @@ def compile_attempt(invoke: Invoke, chain: Chain | None) -> Callable[[Any, Call]
     def attempt(queue: Any, call: Call) -> Attempt:
         call.open = True
         try:
-            begun = invoke(queue, call.message) if chain is None else _awaited(chain(queue, call.envelope))
-            call.result = yield from begun  # type: ignore[misc]
+            begun: Any = invoke(queue, call.message) if chain is None else _awaited(chain(queue, call.envelope))
+            call.result = yield from begun
         finally:
             call.open = False
 
