@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 
 import pytest
 
@@ -221,8 +221,15 @@ async def test_what_a_handler_returns_after_a_cancellation_is_its_result() -> No
 
 @pytest.mark.contract("BUS-401")
 async def test_a_middleware_gives_whatever_can_be_awaited() -> None:
+    class Awaited:
+        def __init__(self, work: Awaitable[object]) -> None:
+            self.work = work
+
+        def __await__(self) -> Generator[object, None, object]:
+            return self.work.__await__()
+
     def layer(envelope: Envelope, call_next: CallNext) -> Awaitable[object]:
-        return asyncio.ensure_future(call_next(envelope))
+        return Awaited(call_next(envelope))
 
     async def inner() -> None:
         waits.set()
