@@ -1,7 +1,7 @@
 """One attempt of a handler, which pays for its timeout only when it waits.
 
-Only a handler that waits can be cancelled, so an attempt is run by hand up to where it first waits: `next` gives what it
-waits for, or `ENDED` where it has come to its end. Most of a handler that never waits is then the handler itself; one
+Only a handler that waits can be cancelled, so an attempt is run by hand up to where it first waits: `next` gives what
+it waits for, or `ENDED` where it has come to its end. Most of a handler that never waits is then the handler itself; one
 that waits goes on in `resumed`, through which whatever drives the task talks to it as if nothing were between.
 
 It is a generator and no coroutine, since `next` on one that ends costs nothing, while a coroutine driven by hand
