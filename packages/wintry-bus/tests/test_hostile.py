@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 
 import pytest
 
 from wintry.bus import (
     Command,
+    Envelope,
     Event,
     Limits,
     MessageQueue,
@@ -19,6 +20,7 @@ from wintry.bus import (
     upcast,
 )
 from wintry.bus.journal import MemoryJournal, Row
+from wintry.bus.middleware import CallNext
 from wintry.bus.transports import Listener, Memory, Runner, TransportMessage
 
 pytestmark = pytest.mark.anyio
@@ -126,6 +128,116 @@ async def test_a_handler_that_swallows_its_timeout_leaves_nothing_to_the_next_on
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
+
+
+class Stumbles(MessageQueue):
+    """Waits too long, and fails otherwise when it is repeated."""
+
+    tries = 0
+
+    @command_handler(timeout=0.02, retry=Retry(attempts=2, base=0.0))
+    async def go(self, command: Go) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        raise LookupError("the second attempt's own")
+
+
+@pytest.mark.contract("BUS-402")
+async def test_the_timeout_of_one_attempt_is_not_that_of_the_next() -> None:
+    bus = Stumbles()
+    with pytest.raises(LookupError, match="the second attempt's own"):
+        await bus.handle(Go())
+    assert bus.tries == 2
+
+
+class Tidies(MessageQueue):
+    """Waits, and has something to do when it is cancelled."""
+
+    def __init__(self, *waits: asyncio.Event, runtime: Runtime | None = None) -> None:
+        super().__init__(runtime=runtime)
+        self.waits = waits
+        self.begun = asyncio.Event()
+        self.log: list[str] = []
+
+    @command_handler
+    async def go(self, command: Go) -> str:
+        self.begun.set()
+        try:
+            for event in self.waits:
+                await event.wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            self.log.append("tidied")
+            raise
+        finally:
+            self.log.append("left")
+        return "done"
+
+
+@pytest.mark.contract("BUS-400")
+@pytest.mark.parametrize("open_ones", [0, 1])
+async def test_a_cancelled_caller_lets_the_handler_tidy_up_wherever_it_waits(open_ones: int) -> None:
+    waits = [asyncio.Event() for _ in range(open_ones + 1)]
+    bus = Tidies(*waits)
+    task = asyncio.ensure_future(bus.handle(Go()))
+    await bus.begun.wait()
+    for event in waits[:open_ones]:
+        event.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert bus.log == ["tidied", "left"]
+
+
+class Holds(MessageQueue):
+    """Goes on although it was cancelled at its first wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+
+    @command_handler
+    async def go(self, command: Go) -> str:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "had it anyway"
+        return "never"
+
+
+@pytest.mark.contract("BUS-400")
+async def test_what_a_handler_returns_after_a_cancellation_is_its_result() -> None:
+    bus = Holds()
+    task = asyncio.ensure_future(bus.handle(Go()))
+    await bus.begun.wait()
+    task.cancel()
+    assert await task == "had it anyway"
+
+
+@pytest.mark.contract("BUS-401")
+async def test_a_middleware_gives_whatever_can_be_awaited() -> None:
+    class Awaited:
+        def __init__(self, work: Awaitable[object]) -> None:
+            self.work = work
+
+        def __await__(self) -> Generator[object, None, object]:
+            return self.work.__await__()
+
+    def layer(envelope: Envelope, call_next: CallNext) -> Awaitable[object]:
+        return Awaited(call_next(envelope))
+
+    async def inner() -> None:
+        waits.set()
+
+    waits = asyncio.Event()
+    bus = Tidies(waits, runtime=Runtime(middleware=[layer]))
+    result, _ = await asyncio.gather(bus.handle(Go()), inner())
+    assert result == "done"
 
 
 class Reads(MessageQueue):

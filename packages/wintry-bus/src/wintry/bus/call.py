@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .contracts import encode
 from .errors import NotInHandler
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .routes import Route
 
 Pending = tuple["Message | Outgoing", datetime | None, int]  # what, when, and its number among its parent's
+
+_NOTHING: Final[list[Pending]] = []  # never changed: the first message makes a list of the call's own
 
 running: ContextVar[Call | None] = ContextVar("wintry.bus.call", default=None)
 
@@ -47,25 +49,30 @@ class Outgoing:
 
 
 class Call:
-    """One attempt of one route with one message."""
+    """One attempt of one route with one message, made by `call_of`."""
 
+    route: Route
+    message: Any
+    parent: Call | None
+    number: int  # among its parent's
     attempt = 1
     commits = 0
     open = False
-    settled = False  # its row is closed, or another will deliver it
+    settled: bool  # its row is closed, or another will deliver it
     waiting = False  # in its lane, for a worker to run it
-    lane: str | None = None
-    row: Row | None = None
-    due: datetime | None = None
-    traceparent: str | None = None
+    lane: str | None
+    row: Row | None
+    due: datetime | None
+    traceparent: str | None
     inbox: tuple[str, str] | None = None
     scope: Any = None
     task: Task[Any] | None = None  # runs it, while its timeout counts
     expired = False
     doubtful = False  # an attempt ended with a commit under way, and what became of it is not known
     running_in: set[Any]
-    pending: list[Pending] = []  # noqa: RUF012 - never changed: the first message makes a list of the call's own
-    ready: Sequence[Call] = ()
+    result: Any = None  # of the handler, once it has returned
+    pending: list[Pending]
+    ready: Sequence[Call]
     staged: Sequence[Call] = ()
     leaving: Sequence[Message | Outgoing] = ()  # what observers are told of at the commit
     _count = 0
@@ -73,12 +80,6 @@ class Call:
     _correlation: str | None = None
     _causation: str | None = None
     _time: float | None = None
-
-    def __init__(self, route: Route, message: Any, parent: Call | None = None, number: int = 0) -> None:
-        self.route = route
-        self.message = message
-        self.parent = parent
-        self.number = number
 
     # identity
 
@@ -135,7 +136,7 @@ class Call:
         """The call of a message that this one made as its `number`th."""
         if self.parent is not None:
             self._detach()
-        made = Call(route, message, self, number)
+        made = call_of(route, message, self, number)
         if self.traceparent is not None:
             made.traceparent = self.traceparent
         return made
@@ -179,7 +180,7 @@ class Call:
         by_type, targets, traceparent = self.route.by_type, self.route.targets, self.traceparent
         for message, due, number in self.pending:
             for route in by_type.get(type(message)) or targets(message):
-                made = Call(route, message, self, number)
+                made = call_of(route, message, self, number)
                 if route.laned:
                     made.lane = route.lane(message)
                 if due is not None:
@@ -249,14 +250,14 @@ class Call:
             due=self.due,
         )
 
-    @classmethod
-    def of_row(cls, route: Route, row: Row) -> Call:
+    @staticmethod
+    def of_row(route: Route, row: Row) -> Call:
         """The attempt that a claimed row asks for.
 
         Raises:
             Undecodable: the body does not fit the contract.
         """
-        call = cls(route, route.decode(row))
+        call = call_of(route, route.decode(row))
         call.take(row)
         call.identify(
             row.id,
@@ -271,6 +272,21 @@ class Call:
         """This call is the delivery of a row that this process has leased."""
         self.row, self.lane, self.attempt = row, row.lane, row.attempts
         self.inbox = (row.id, row.target)
+
+
+def call_of(route: Route, message: Any, parent: Call | None = None, number: int = 0) -> Call:
+    """A call of `message`, which is its parent's `number`th."""
+    call = Call()  # a function is faster than an `__init__`
+    call.route = route
+    call.message = message
+    call.parent = parent
+    call.number = number
+    # What every delivery reads is set here, since a default that stands on the class is found slowly.
+    call.pending = _NOTHING
+    call.ready = ()
+    call.row = call.lane = call.due = call.traceparent = None
+    call.settled = False
+    return call
 
 
 def _seconds(text: str | None) -> float | None:

@@ -33,7 +33,9 @@ async def deliver(runtime: Runtime, call: Call) -> None:
     route = call.route
     try:
         if runtime.plain:
-            await route.run(route.instance, call)
+            rest = route.start(route.instance, call)
+            if rest is not None:
+                await rest
         else:
             await _attempt(runtime, call)
         if call.pending:

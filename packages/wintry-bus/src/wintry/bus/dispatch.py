@@ -69,7 +69,10 @@ class Dispatcher:
     def accept(self, staged: Sequence[Call], stored: Sequence[Row] | None) -> list[Call]:
         """Take over calls whose commit is known, and return those that this process may deliver now."""
         if stored is None:
-            return [call for call in staged if (call.lane is None and call.due is None) or self._accept_unstored(call)]
+            for call in staged:
+                if call.lane is not None or call.due is not None:
+                    return [call for call in staged if self._accept_unstored(call)]
+            return [*staged]
         rows = {(row.id, row.target): row for row in stored}
         ready = []
         for call in staged:
@@ -112,22 +115,24 @@ class Dispatcher:
         """Deliver a chain here, as far as the budget goes, and leave the rest to the workers."""
         queue = deque(calls)
         runtime = self._runtime
-        until = monotonic() + runtime.limits.inline_budget
+        budget = runtime.limits.inline_budget
+        until = monotonic() + budget
+        over = budget <= 0.0
         try:
             while queue:
                 call = queue.popleft()
                 if call.settled:
                     continue
-                waits = call.lane is not None and not self._lanes.is_head(call)
-                if waits or call.route.background or monotonic() > until:
+                if over or call.route.background or (call.lane is not None and not self._lanes.is_head(call)):
                     self.submit(call)
                     await self._room_for_more()
-                    continue
-                try:
-                    await deliver(runtime, call)
-                finally:
-                    if call.ready:
-                        queue.extend(call.take_ready())
+                else:
+                    try:
+                        await deliver(runtime, call)
+                    finally:
+                        if call.ready:
+                            queue.extend(call.take_ready())
+                over = over or (bool(queue) and monotonic() > until)
         finally:
             if queue:
                 self.submit_all(queue)

@@ -63,7 +63,7 @@ class Timed(Protocol):
 
 
 class Deadlines:
-    """The running attempts with one length of timeout, in seconds.
+    """The attempts with one length of timeout, in seconds, that wait for something.
 
     Attempts are kept in generations, each an eighth of the timeout long. One that is still there when its generation
     has become too old is cancelled, up to an eighth late; one that ends in time has cost two operations on a set. The
@@ -79,10 +79,11 @@ class Deadlines:
         self._older: deque[set[Timed]] = deque()
 
     def begin(self, attempt: Timed) -> None:
-        """Cancel the calling task when the time is up, unless `end` is called before."""
+        """Cancel the calling task when the time is up, unless the attempt has left its `running_in` by then."""
         loop = get_running_loop()
         if loop is not self._loop:
             self._begin_in(loop)
+        attempt.expired = False
         attempt.task = current_task(loop)
         attempt.running_in = young = self._young
         young.add(attempt)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, ClassVar
 
-from .call import Call, running
+from .call import Call, call_of, running
 from .dead_letters import DeadLetters
 from .delivery import flush
 from .errors import AlreadyHandled, HandleInsideUnit, LateRegister, NoHandler, NotInHandler, nearest
@@ -77,7 +77,7 @@ class MessageQueue:
             )
         outer = running.get()
         if outer is None or not outer.open:
-            call = Call(route, command)
+            call = call_of(route, command)
             outer = None
         else:
             call = outer.child(route, command, outer.next_number())
@@ -90,7 +90,10 @@ class MessageQueue:
         began = monotonic()
         try:
             if runtime.plain:
-                result = await route.run(self, call)
+                rest = route.start(self, call)
+                if rest is not None:
+                    await rest
+                result = call.result
             else:
                 result = await self.__run_in_unit(runtime, route, call)
             if call.pending:
@@ -158,14 +161,14 @@ class MessageQueue:
         """
         call = running.get()
         routes = self.__routes or self.__attach()
-        if call is None or not isinstance(call.route, HandlerRoute) or call.route.routes is not routes:
+        if call is None or call.route.routes is not routes:
             raise self.__not_in_handler(message, call)
         if not call.open:
             raise LateRegister(
                 f"{type(message).__name__} was registered after {call.route.target} had returned: "
                 "wait for what the handler starts"
             )
-        if not routes.of(type(message)) and isinstance(message, Command):
+        if type(message) not in call.route.by_type and isinstance(message, Command):
             raise self.__no_handler(message, "register")
         due = None
         if delay is not None or at is not None:

@@ -8,16 +8,17 @@ routes too (`publisher.py`, `transports/runner.py`), so that whatever is deliver
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .attempt import ENDED, compile_attempt, resumed
 from .call import Outgoing, encode_message
 from .contracts import decode
 from .errors import HandlerTimeout
 from .handlers import Handler, HandlerTable
 from .journal.journal import Row
 from .messages import Message
-from .middleware import Chain, Invoke, compile_chain, in_thread
+from .middleware import Chain, Deadlines, Invoke, compile_chain, in_thread
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -36,31 +37,51 @@ class Route:
     instance: object = None  # what its handler runs on where there is no container
     laned = False  # whether its messages may have a lane
     handler: Handler | None = None
+    routes: Routes | None = None  # of the queue class that it belongs to
     by_type: Mapping[type, Sequence[Route]] = {}
-    chain: Chain | None = None
 
-    def __init__(self, runtime: Runtime, target: str, retry: Retry, invoke: Invoke, timeout: float | None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        target: str,
+        retry: Retry,
+        invoke: Invoke,
+        timeout: float | None,
+        chain: Chain | None = None,
+    ) -> None:
         self.runtime = runtime
         self.target = target
         self.retry = retry
-        self.invoke = invoke
+        self.attempt = compile_attempt(invoke, chain)
         self.timeout = timeout
         self.deadlines = None if timeout is None else runtime.deadlines(timeout)
 
-    async def run(self, queue: Any, call: Call) -> Any:
-        """One attempt: the handler's result, or its exception.
+    def start(self, queue: Any, call: Call) -> Awaitable[None] | None:
+        """Run one attempt to where it first waits: what is to be awaited for the rest, None where it has ended.
+
+        The result of the handler is left on the call. What it raises, this or the rest does:
 
         Raises:
             HandlerTimeout: it ran longer than its timeout.
         """
-        if self.deadlines is not None:
-            self.deadlines.begin(call)
-        call.open = True
+        attempt = self.attempt(queue, call)
+        waits_for = next(attempt, ENDED)
+        if waits_for is ENDED:
+            return None
+        rest = resumed(attempt, waits_for)
+        return rest if self.deadlines is None else self._in_time(self.deadlines, call, rest)
+
+    async def run(self, queue: Any, call: Call) -> Any:
+        """One attempt from beginning to end: the handler's result, or its exception, as of `start`."""
+        rest = self.start(queue, call)
+        if rest is not None:
+            await rest
+        return call.result
+
+    async def _in_time(self, deadlines: Deadlines, call: Call, rest: Awaitable[None]) -> None:
+        deadlines.begin(call)
         try:
-            if self.chain is None:
-                result = await self.invoke(queue, call.message)
-            else:
-                result = await self.chain(queue, call.envelope)
+            await rest
         except BaseException as error:
             if call.expired and call.task is not None and call.task.uncancel() == 0:
                 raise HandlerTimeout(f"{self.target} ran longer than {self.timeout:g} s") from error
@@ -68,11 +89,8 @@ class Route:
         else:
             if call.expired and call.task is not None:
                 call.task.uncancel()  # the handler swallowed it: whoever runs next in this task is not cancelled
-            return result
         finally:
-            call.open = False
-            if call.task is not None:
-                call.running_in.discard(call)
+            call.running_in.discard(call)
 
     def targets(self, message: Message | Outgoing) -> Sequence[Route]:
         """The routes that a message registered on this one takes."""
@@ -98,8 +116,9 @@ class HandlerRoute(Route):
     def __init__(self, routes: Routes, handler: Handler) -> None:
         function = handler.function
         invoke = function if inspect.iscoroutinefunction(function) else in_thread(function)
-        super().__init__(routes.runtime, handler.id, handler.retry, invoke, handler.mark.timeout)
-        self.routes = routes
+        chain = compile_chain(invoke, routes.runtime.middleware)
+        super().__init__(routes.runtime, handler.id, handler.retry, invoke, handler.mark.timeout, chain)
+        self.routes: Routes = routes
         self.handler = handler
         self.message = handler.message
         self.entry_retry = handler.entry_retry
@@ -108,7 +127,6 @@ class HandlerRoute(Route):
         self.hold = handler.mark.on_exhausted == "hold"
         self.key = handler.message.__contract__.key
         self.laned = self.key is not None
-        self.chain = compile_chain(invoke, routes.runtime.middleware)
 
     def targets(self, message: Message | Outgoing) -> Sequence[Route]:
         if isinstance(message, Outgoing):

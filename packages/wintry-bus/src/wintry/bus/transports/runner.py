@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..call import Call, is_cancelled, running
+from ..call import Call, call_of, is_cancelled, running
 from ..delivery import flush
 from ..dispatch import end
 from ..errors import AlreadyHandled, CapabilityError, Discard, Park, Undecodable
@@ -75,8 +75,8 @@ class ListenerRoute(Route):
         async def invoke(_: object, message: object) -> object:
             return await listener.handle(message)
 
-        super().__init__(runtime, listener.id, listener.retry, invoke, listener.timeout)
-        self.chain = compile_chain(invoke, runtime.middleware)
+        chain = compile_chain(invoke, runtime.middleware)
+        super().__init__(runtime, listener.id, listener.retry, invoke, listener.timeout, chain)
         self.listener = listener
 
     def decode(self, row: Row) -> Any:
@@ -246,7 +246,7 @@ class Runner:
 
     def _call(self, listener: Listener, delivery: Delivery, message: object) -> Call:
         sent = delivery.message
-        call = Call(self._routes[listener], message)
+        call = call_of(self._routes[listener], message)
         call.attempt = max(1, delivery.attempt)
         call.identify(
             sent.id,
