@@ -690,8 +690,7 @@ async def test_what_a_cancelled_delivery_had_made_ready_is_delivered(runtime: Ru
 
 
 @pytest.mark.contract("BUS-084")
-@pytest.mark.parametrize("durable", [False, True])
-async def test_draining_frees_a_caller_that_waits_for_room(durable: bool) -> None:
+async def test_draining_frees_a_caller_that_waits_for_room() -> None:
     gate = asyncio.Event()
 
     class Full(MessageQueue):
@@ -704,8 +703,7 @@ async def test_draining_frees_a_caller_that_waits_for_room(durable: bool) -> Non
         async def on(self, event: Went) -> None:
             await gate.wait()
 
-    journal = MemoryJournal() if durable else None
-    bus = Full(runtime=Runtime(journal=journal, limits=Limits(concurrency=1, backlog=2)))
+    bus = Full(runtime=Runtime(journal=MemoryJournal(), limits=Limits(concurrency=1, backlog=2)))
     handling = asyncio.ensure_future(bus.handle(Go()))
     await asyncio.wait([handling], timeout=0.02)
     assert not handling.done()
