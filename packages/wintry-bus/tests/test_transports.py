@@ -218,12 +218,18 @@ async def test_what_a_listener_needs_is_checked_before_it_starts(runtime: Runtim
     class Lonely(Memory):
         caps = Caps()
 
+    class Grouped(Memory):
+        caps = Caps(groups=True)
+
     listener = Listener("E.go", "go", Go.model_validate_json, Ear())
     with pytest.raises(CapabilityError, match=r"E\.go: the transport of channel 'go' cannot share messages"):
         Runner(runtime, Lonely(), [listener], group="g")
     with pytest.raises(CapabilityError, match="cannot reach every process"):
         loud = Listener("E.go", "go", Go.model_validate_json, Ear(), broadcast=True)
         Runner(runtime, Lonely(), [loud], group="g")
+    Runner(runtime, Grouped(), [listener], group="g")
+    with pytest.raises(CapabilityError, match="cannot reach every process"):
+        Runner(runtime, Grouped(), [loud], group="g")
 
 
 @pytest.mark.contract("BUS-107")

@@ -175,6 +175,8 @@ class TransportContract:
         async with listening(transport) as hearing:
             await (await hearing.next()).park("why")
             assert await hearing.ids(1) == ["b"]
+            await publish(transport, message("c"))
+            assert await hearing.ids(1) == ["c"]
         async with listening(transport) as hearing:
             assert await hearing.silent()
 
