@@ -248,6 +248,32 @@ async def test_a_narrow_gap_renumbers_the_list(store: Any, models: SimpleNamespa
     assert [note.text for note in found.notes] == ["a", *map(str, reversed(range(25))), "z"]
 
 
+@pytest.mark.contract("REPO-112")
+async def test_a_narrow_gap_between_children_with_ids_renumbers_them(store: Any, models: SimpleNamespace) -> None:
+    def batch(reference: str) -> Any:
+        return models.Batch(sku="T", purchased_quantity=1, reference=reference)
+
+    await store.add(models.Product(sku="T", batches=[batch("a"), batch("z")]))
+    for number in range(25):  # each halves the gap behind the first child
+        await store.change(models.Product, "T", lambda p, number=number: p.batches.insert(1, batch(str(number))))
+    ((found, _),) = await store.load(models.Product, "T")
+    assert [each.reference for each in found.batches] == ["a", *map(str, reversed(range(25))), "z"]
+
+
+@pytest.mark.contract("REPO-110")
+async def test_a_nested_model_that_comes_back_has_no_lists_of_its_predecessor(
+    store: Any, models: SimpleNamespace
+) -> None:
+    key = (1, date(2026, 1, 1))
+    address = models.Address(notes=[models.Note(text="old"), models.Note(text="older")])
+    await store.add(models.Everything(id=1, day=key[1], address=address))
+    await store.change(models.Everything, key, lambda loaded: setattr(loaded, "address", None))
+    again = models.Address(notes=[models.Note(text="new")])
+    await store.change(models.Everything, key, lambda loaded: setattr(loaded, "address", again))
+    ((found, _),) = await store.load(models.Everything, key)
+    assert same(found.address, again)
+
+
 @pytest.mark.contract("REPO-113")
 async def test_a_unique_value_passes_from_row_to_row(store: Any, models: SimpleNamespace) -> None:
     a, b, c = (models.Everything(id=number, day=date(2026, 1, 1), code=f"c{number}") for number in (1, 2, 3))

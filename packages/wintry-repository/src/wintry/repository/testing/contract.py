@@ -138,7 +138,7 @@ async def gives_back_what_it_stored(backends: Backends) -> None:
     assert same_two is two
     two.number = 2
     assert await repository.update(entity=two) is two
-    two.words.append("not told to anybody")
+    one.words.append("not told to anybody")
     assert [(order.id, order.number, order.words) for order in await repository.find()] == [("x", 1, []), ("y", 2, [])]
 
 
