@@ -159,7 +159,7 @@ async def test_a_lease_that_is_renewed_meanwhile_is_no_conflict(make_house: Any,
         return until
 
     attempts: list[str] = []
-    house = await make_house(lease=0.6)
+    house = await make_house(lease=3.0)
     bus = Bus(house)
     await house.start(bus)
     await bus.handle(Go())
