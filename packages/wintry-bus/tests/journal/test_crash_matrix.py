@@ -17,6 +17,8 @@ from pymongo import MongoClient
 
 from wintry.bus.failpoints import FAILPOINTS
 
+pytestmark = pytest.mark.timeout(300)  # two processes and two databases, on a machine that may have more to do
+
 MATRIX = Path(__file__).with_name("crash_matrix.py")
 DEEP = os.environ.get("TEST_WINTRY_PROFILE") == "deep"
 PAIRS = {
