@@ -38,7 +38,7 @@ from wintry.uow import UnitOfWork
 
 ORDERS = 6
 TIMES = 3
-SETTLE = 20.0
+SETTLE = 60.0
 KINDS = ("taken", "viewed", "late", "noted", "heard", "grumbled")
 
 
@@ -297,7 +297,7 @@ def cell(point: str, mode: str = "on", *given: str) -> dict[str, Any]:
         codes = []
         for armed in (point, "-"):
             arguments = [sys.executable, __file__, "child", name, armed, mode, *urls]
-            finished = subprocess.run(arguments, capture_output=True, text=True, timeout=90, check=False)
+            finished = subprocess.run(arguments, capture_output=True, text=True, timeout=200, check=False)
             codes.append(finished.returncode)
             if finished.returncode not in (0, 137):
                 raise RuntimeError(finished.stderr)

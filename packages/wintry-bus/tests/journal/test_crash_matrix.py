@@ -17,12 +17,14 @@ from pymongo import MongoClient
 
 from wintry.bus.failpoints import FAILPOINTS
 
+pytestmark = pytest.mark.timeout(300)  # two processes and two databases, on a machine that may have more to do
+
 MATRIX = Path(__file__).with_name("crash_matrix.py")
 DEEP = os.environ.get("TEST_WINTRY_PROFILE") == "deep"
 PAIRS = {
-    ("postgresql", "mongodb"): ("appended", "committed", "delivered", "home-committed", "moved", "published"),
-    ("mongodb", "postgresql"): ("appended", "committed", "delivered", "home-committed", "moved"),
-    ("mongodb", "mongodb"): ("appended", "committed", "claimed", "delivered"),
+    ("postgresql", "mongodb"): ("appended", "home-committed", "moved", "published"),
+    ("mongodb", "postgresql"): ("appended", "delivered", "home-committed"),
+    ("mongodb", "mongodb"): ("committed", "delivered"),
 }
 FIXTURES = {"postgresql": "postgres_url", "mongodb": "impatient_url"}
 ONLY_WITH_TWO = {"home-committed", "moved"}
@@ -93,14 +95,17 @@ def test_without_an_inbox_a_crash_doubles_an_effect() -> None:
     assert found["doubled"]
 
 
+CONTROLLED = [*PAIRS] if DEEP else [("postgresql", "mongodb"), ("mongodb", "postgresql")]
+
+
 @pytest.mark.contract("BUS-504")
-@pytest.mark.parametrize("pair", [*PAIRS], ids="-".join)
+@pytest.mark.parametrize("pair", CONTROLLED, ids="-".join)
 def test_without_an_inbox_it_would_double(pair: tuple[str, str], urls: tuple[str, str]) -> None:
     doubling = "delivered" if pair == ("mongodb", "mongodb") else "home-committed"
     assert cell(doubling, "no-inbox", *urls)["doubled"]
 
 
 @pytest.mark.contract("BUS-504")
-@pytest.mark.parametrize("pair", [*PAIRS], ids="-".join)
+@pytest.mark.parametrize("pair", CONTROLLED[:1] if not DEEP else CONTROLLED, ids="-".join)
 def test_without_a_journal_it_would_lose(pair: tuple[str, str], urls: tuple[str, str]) -> None:
     assert cell("handled", "no-journal", *urls)["lost"]

@@ -431,11 +431,15 @@ async def test_a_database_that_is_not_there_is_unreachable(shared_postgres_url: 
 
 
 async def test_isolations_are_checked(backend: SqlBackend) -> None:
-    with pytest.raises(Unsupported, match="there is: snapshot, serializable"):
+    with pytest.raises(Unsupported, match="there is: snapshot, serializable, read committed"):
         backend.execution(isolation="dirty")
-    unit = backend.execution(isolation="serializable")
-    assert await unit.fetch("SHOW transaction_isolation", ()) == [("serializable",)]
-    await unit.close()
+    for isolation, shown in (
+        ("snapshot", "repeatable read"),
+        *((each, each) for each in backend.dialect.isolations[1:]),
+    ):
+        unit = backend.execution(isolation=isolation)
+        assert await unit.fetch("SHOW transaction_isolation", ()) == [(shown,)]
+        await unit.close()
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg", "postgres"])

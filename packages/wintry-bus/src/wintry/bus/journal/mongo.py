@@ -25,7 +25,7 @@ from .documents import DELIVERED, LEASE, Gathered, Numbers, added, alone, conten
 from .home import Home, recorded
 from .journal import Known, Row, Seen, Stats, Status
 from .mongo_home import MongoHome
-from .mongo_leases import MongoLeases, changing
+from .mongo_leases import MongoLeases, changing, held_by
 from .names import JOURNAL
 
 _DONE: Mapping[str, Any] = {"status": "done", "done_at": "$$NOW"}
@@ -123,7 +123,14 @@ class MongoJournal:
         ]
 
     async def complete(self, seqs: Sequence[int], *, owner: str, execution: object | None = None) -> int:
-        return await self._leases.change(seqs, owner, _DONE, drop=_CLOSED)
+        if execution is None:
+            return await self._leases.change(seqs, owner, _DONE, drop=_CLOSED)
+        collection, changes = self.backend.collection(JOURNAL), changing(_DONE, _CLOSED)
+        held = held_by(seqs, owner)
+        done = await documents.running(execution).run(
+            lambda session: collection.update_many(held, changes, session=session)
+        )
+        return int(done.matched_count)
 
     def complete_soon(self, seq: int, *, owner: str) -> None:
         self._closing.add((seq, owner))

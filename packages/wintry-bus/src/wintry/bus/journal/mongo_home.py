@@ -68,8 +68,11 @@ class MongoHome:
     async def find(self, message_id: str, target: str) -> Seen | None:
         inbox, key = self.backend.collection(INBOX), {"message_id": message_id, "target": target}
         found = await alone(self.backend, lambda _: inbox.find_one({"_id": key}))
-        at = None if found is None else aware(found["at"])
-        return None if at is None else Seen(at, found.get("result"))
+        if found is None:
+            return None
+        at = aware(found["at"])
+        assert at is not None, "a record has its time"
+        return Seen(at, found.get("result"))
 
     async def store(self, execution: Execution, rows: Sequence[Row]) -> None:
         outgoing = self.backend.collection(OUTGOING)
