@@ -173,10 +173,10 @@ durable = Case(
     note=(
         "each is two synced transactions. Closing the row is the record of the delivery on both sides, so neither has "
         "a row of an inbox. Ours makes six trips to SQLite's thread and the limit eight; without their commits the "
-        "trips cost 200 µs here and 160 there. What is left is Python on the loop: some 480 µs in about 1,400 calls "
+        "trips cost 200 µs here and 160 there. What is left is Python on the loop: 300 to 500 µs in about 1,300 calls "
         "(two units, their hooks, the row, the settling), where the limit has 60; the cheaper the disk's sync, the "
-        "more it shows. Measured: the last statement and COMMIT in one trip, and no cyclic garbage collection; neither "
-        "changes the ratio. It would take less than half of the calls."
+        "more it shows. Measured: the last statement and COMMIT in one trip, and no cyclic garbage collection; "
+        "neither changes the ratio. It would take less than half of the calls."
     ),
 )
 
