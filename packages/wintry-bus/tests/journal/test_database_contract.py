@@ -1,11 +1,12 @@
 """The database transport keeps the contract that every transport keeps."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from wintry.bus.testing import TransportContract
+from wintry.bus.transports import Transport
 from wintry.bus.transports.database import Database
 from wintry.repository.sql import open_backend
 
@@ -25,4 +26,10 @@ async def transport(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.mark.contract("BUS-340")
 class TestOnSQLite(TransportContract):
-    pass
+    def another(self, transport: Transport) -> Database:
+        assert isinstance(transport, Database)
+        return Database(transport.backend, owner="another")
+
+    async def dead(self, transport: Transport, channel: str) -> Sequence[tuple[bytes, str]]:
+        assert isinstance(transport, Database)
+        return [(letter.message.body, letter.reason) for letter in await transport.parked() if letter.channel == channel]

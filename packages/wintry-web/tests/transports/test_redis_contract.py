@@ -1,32 +1,57 @@
-"""Streams keep the contract of every transport, on Valkey and on the redis-server of the system."""
+"""Streams and PUBLISH keep the contract of every transport, on Valkey and on the redis-server of the system."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from wintry.bus.testing import TransportContract
+from wintry.bus.transports import Transport
 from wintry.web.transports.redis import RedisStreams
+from wintry.web.transports.redis_pubsub import RedisPubSub
 
-pytestmark = [pytest.mark.anyio, pytest.mark.contract("WEB-201")]
-
-
-async def opened(url: str) -> AsyncIterator[RedisStreams]:
-    transport = RedisStreams(url, owner="me")
-    await transport.start()
-    await transport.check()
-    yield transport
-    await transport.stop()
+pytestmark = pytest.mark.anyio
+FIXTURES = {"valkey": "shared_redis_server", "redis": "shared_redis_system_server"}
 
 
-class TestOnValkey(TransportContract):
-    @pytest.fixture
-    async def transport(self, redis_url: str) -> AsyncIterator[RedisStreams]:
-        async for transport in opened(redis_url):
-            yield transport
+class OnBoth(TransportContract):
+    """The contract on a broker of each kind, which is the module's own and can be killed."""
+
+    server: Any
+
+    def opened(self, owner: str) -> Transport:
+        raise NotImplementedError
+
+    @pytest.fixture(params=[*FIXTURES])
+    async def transport(self, request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+        self.server = request.getfixturevalue(FIXTURES[request.param])
+        self.server.start()  # a test that failed may have left it down
+        async with Redis.from_url(self.server.url) as client:
+            await client.flushall()
+        transport = self.opened("me")
+        await transport.start()
+        yield transport
+        await transport.stop()
+
+    def another(self, transport: Transport) -> Transport:
+        return self.opened("another")
+
+    def broker(self) -> Any:
+        return self.server
 
 
-class TestOnRedis(TransportContract):
-    @pytest.fixture
-    async def transport(self, redis_system_url: str) -> AsyncIterator[RedisStreams]:
-        async for transport in opened(redis_system_url):
-            yield transport
+@pytest.mark.contract("WEB-201")
+class TestStreams(OnBoth):
+    def opened(self, owner: str) -> RedisStreams:
+        return RedisStreams(self.server.url, owner=owner)
+
+    async def dead(self, transport: Transport, channel: str) -> Sequence[tuple[bytes, str]]:
+        assert isinstance(transport, RedisStreams)
+        return [(letter.message.body, letter.reason) for letter in await transport.parked(channel)]
+
+
+@pytest.mark.contract("WEB-400")
+class TestPubSub(OnBoth):
+    def opened(self, owner: str) -> RedisPubSub:
+        return RedisPubSub(self.server.url)

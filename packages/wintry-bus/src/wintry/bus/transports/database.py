@@ -53,7 +53,16 @@ class Parked:
 class Database:
     """A transport whose queue is in a SQL backend; `owner` names this process, times are seconds."""
 
-    caps = Caps(durable=True, groups=True, broadcast=True, ordered=True, attempts=True, dead_letters=True, dedupe=True)
+    caps = Caps(
+        durable=True,
+        groups=True,
+        broadcast=True,
+        ordered=True,
+        attempts=True,
+        dead_letters=True,
+        dedupe=True,
+        envelope=True,
+    )
 
     def __init__(
         self,

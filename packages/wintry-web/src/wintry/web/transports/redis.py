@@ -62,7 +62,7 @@ class RedisStreams:
     With `bridge`, what is sent to a channel by a plain PUBLISH is heard as well, as long as somebody listens to it.
     """
 
-    caps = Caps(durable=True, groups=True, broadcast=True, attempts=True, dead_letters=True)
+    caps = Caps(durable=True, groups=True, broadcast=True, attempts=True, dead_letters=True, envelope=True)
 
     def __init__(
         self, url: str, *, owner: str, lease: float = 40.0, retention: float = 86_400.0, bridge: bool = True
