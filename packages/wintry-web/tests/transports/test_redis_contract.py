@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from wintry.bus.testing import TransportContract
 from wintry.bus.transports import Transport
@@ -12,7 +11,6 @@ from wintry.web.transports.redis import RedisStreams
 from wintry.web.transports.redis_pubsub import RedisPubSub
 
 pytestmark = pytest.mark.anyio
-FIXTURES = {"valkey": "shared_redis_server", "redis": "shared_redis_system_server"}
 
 
 class OnBoth(TransportContract):
@@ -23,12 +21,9 @@ class OnBoth(TransportContract):
     def opened(self, owner: str) -> Transport:
         raise NotImplementedError
 
-    @pytest.fixture(params=[*FIXTURES])
-    async def transport(self, request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-        self.server = request.getfixturevalue(FIXTURES[request.param])
-        self.server.start()  # a test that failed may have left it down
-        async with Redis.from_url(self.server.url) as client:
-            await client.flushall()
+    @pytest.fixture
+    async def transport(self, broker: Any) -> AsyncIterator[Transport]:
+        self.server = broker
         transport = self.opened("me")
         await transport.start()
         yield transport
