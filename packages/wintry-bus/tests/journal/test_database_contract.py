@@ -32,4 +32,6 @@ class TestOnSQLite(TransportContract):
 
     async def dead(self, transport: Transport, channel: str) -> Sequence[tuple[bytes, str]]:
         assert isinstance(transport, Database)
-        return [(letter.message.body, letter.reason) for letter in await transport.parked() if letter.channel == channel]
+        return [
+            (letter.message.body, letter.reason) for letter in await transport.parked() if letter.channel == channel
+        ]

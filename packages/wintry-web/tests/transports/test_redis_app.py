@@ -14,9 +14,11 @@ import pytest
 from wintry.web import App, TransporterSettings, TransporterType, WinterSettings
 from wintry.web.transports.redis import RedisStreams
 
+PATIENCE = 60.0
+"""How many seconds something may take on a busy machine that takes one elsewhere."""
 pytestmark = pytest.mark.anyio
 
-FEEDS = '''
+FEEDS = """
 from wintry.bus import Command, MessageQueue, command_handler
 from wintry.ioc import provider
 from wintry.web import TransporterType, microservice, on
@@ -43,13 +45,11 @@ class RedisMessagesControllers:
     @on("change_batch_quantity")
     async def change_batch_quantity(self, cmd: ChangeBatchQuantity):
         await self.messagebus.handle(cmd)
-'''
+"""
 
 
 @pytest.fixture
-async def handled(
-    broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[list[tuple[str, int]]]:
+async def handled(broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[tuple[str, int]]]:
     """Two replicas run; what they have handled."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -77,7 +77,7 @@ async def say(url: str, *lines: str) -> list[str]:
 
 async def until_one_hears(url: str, line: str) -> None:
     """Say it until somebody has heard it, which nobody has before."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while await say(url, line) == [":0"]:
             await asyncio.sleep(0.01)
 
@@ -87,7 +87,7 @@ async def test_a_publish_from_redis_cli_is_handled_once_by_two_replicas(broker: 
     await until_one_hears(broker.url, """PUBLISH change_batch_quantity '{"ref":"batch-0","qty":0}'""")
     lines = [f"""PUBLISH change_batch_quantity '{{"ref":"batch-{n}","qty":{n}}}'""" for n in range(1, 20)]
     assert await say(broker.url, *lines) == [":1"] * 19
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len(handled) < 20:
             await asyncio.sleep(0.01)
     assert sorted(handled, key=lambda each: each[1]) == [(f"batch-{n}", n) for n in range(20)]
@@ -96,11 +96,11 @@ async def test_a_publish_from_redis_cli_is_handled_once_by_two_replicas(broker: 
 @pytest.mark.contract("WEB-405")
 async def test_without_a_journal_what_is_invalid_is_in_the_dead_letter_stream(broker: Any, handled: list[Any]) -> None:
     await until_one_hears(broker.url, "PUBLISH change_batch_quantity {")
-    wrong = ["[]", "'{\"ref\":\"b\",\"qty\":\"many\"}'", "'{\"batch\":\"b\"}'", '"\\xff"']
+    wrong = ["[]", '\'{"ref":"b","qty":"many"}\'', '\'{"batch":"b"}\'', '"\\xff"']
     await say(broker.url, *(f"PUBLISH change_batch_quantity {body}" for body in wrong))
     await say(broker.url, """PUBLISH change_batch_quantity '{"ref":"batch-1","qty":1}'""")
     transport = RedisStreams(broker.url, owner="reader", bridge=False)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len(letters := await transport.parked("change_batch_quantity")) < 5 or not handled:
             await asyncio.sleep(0.01)
     assert handled == [("batch-1", 1)]

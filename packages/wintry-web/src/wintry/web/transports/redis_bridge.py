@@ -52,6 +52,7 @@ class Bridge:
         self._owner = f"{owner}:{urandom(4).hex()}"
         self._wanted: Counter[str] = Counter()
         self._holding: set[str] = set()
+        self._stood: set[str] = set()  # what it may hold: the reply to an election may be lost
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -97,7 +98,6 @@ class Bridge:
                         await self._pause(listening)
                     await listening
             except LOST as error:
-                self._holding.clear()
                 failures += 1
                 await wait_before(failures, "hearing what is PUBLISHed", error)
             finally:
@@ -118,22 +118,28 @@ class Bridge:
     async def _elect(self, client: Client, heard: Client) -> None:
         """Take the channels that are free, renew one's own, let go what nobody here wants."""
         for channel in [*self._wanted]:
+            self._stood.add(channel)
             won = await client.execute_command(
                 "EVAL", ELECT, 1, stream_of(channel) + LOCK, self._owner, round(TENURE * 1000)
             )
-            if won and channel not in self._holding:
+            if not won:
+                self._stood.discard(channel)
+                await self._unsubscribe(heard, channel)
+            elif channel not in self._holding:
                 self._holding.add(channel)
                 await heard.subscribe(channel)
-            elif not won:
-                await self._unsubscribe(heard, channel)
-        for channel in self._holding.difference(self._wanted):
+        for channel in self._stood.difference(self._wanted):
             await self._unsubscribe(heard, channel)
-            await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+            await self._give_up(client, channel)
 
     async def _unsubscribe(self, heard: Client, channel: str) -> None:
         if channel in self._holding:
             self._holding.discard(channel)
             await heard.unsubscribe(channel)
+
+    async def _give_up(self, client: Client, channel: str) -> None:
+        await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+        self._stood.discard(channel)
 
     async def _hear(self, heard: Client, client: Client) -> None:
         """Add to the streams what comes, in its order."""
@@ -152,10 +158,10 @@ class Bridge:
 
     async def _resign(self, client: Client) -> None:
         """Give back what is held; if the broker is away, the tenure ends by itself."""
+        self._holding.clear()
         try:
             async with reached():
-                for channel in [*self._holding]:
-                    await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+                for channel in [*self._stood]:
+                    await self._give_up(client, channel)
         except LOST as error:
             logger.debug("redis: the election could not be given up: %r", error)
-        self._holding.clear()
