@@ -168,14 +168,18 @@ async def test_another_replica_hears_when_the_elected_one_is_killed(
     broker: Any, client: Any, record_property: Callable[[str, object], None]
 ) -> None:
     elected = await asyncio.create_subprocess_exec(sys.executable, CHILD, "listen", broker.url, CHANNEL)
-    await subscribed(client, 1)
 
     async def kill() -> None:
         elected.kill()
         await elected.wait()
 
-    async with replica(broker.url, "two", []):
-        seconds = await window(client, kill)
+    try:
+        await subscribed(client, 1)
+        async with replica(broker.url, "two", []):
+            seconds = await window(client, kill)
+    finally:
+        if elected.returncode is None:
+            await kill()
     record_property("window", seconds)
     print(f"window after kill -9: {seconds * 1000:.0f} ms")
     assert seconds < TENURE + LOOK + SLACK

@@ -42,14 +42,25 @@ async def order(transport: RedisStreams, id: str, body: bytes | None = None) -> 
     await transport.publish("orders", [TransportMessage(f"id-{id}", "order", sent)])
 
 
-async def child(url: str, folder: Path, point: str = "-", mode: str = "on") -> asyncio.subprocess.Process:
+@asynccontextmanager
+async def child(
+    url: str, folder: Path, point: str = "-", mode: str = "on"
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A service, which ends with the block at the latest."""
     with (folder / "log").open("ab") as log:
         arguments = ("serve", url, str(folder), point, mode)
-        return await asyncio.create_subprocess_exec(sys.executable, CHILD, *arguments, stderr=log)
+        process = await asyncio.create_subprocess_exec(sys.executable, CHILD, *arguments, stderr=log)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
-async def ended(process: asyncio.subprocess.Process) -> int:
-    async with asyncio.timeout(PATIENCE):
+async def run(url: str, folder: Path, point: str = "-", mode: str = "on") -> int:
+    """A service from its start to its end; the code that it exits with."""
+    async with child(url, folder, point, mode) as process, asyncio.timeout(PATIENCE):
         return await process.wait()
 
 
@@ -81,8 +92,8 @@ async def killed_at(point: str, url: str, folder: Path) -> None:
             await order(transport, str(n))
             await order(transport, f"bad-{n}", b'{"order": "bad"}')
         await end(url)
-    assert await ended(await child(url, folder, point)) == -signal.SIGKILL
-    assert await ended(await child(url, folder)) == 0
+    assert await run(url, folder, point) == -signal.SIGKILL
+    assert await run(url, folder) == 0
     assert counts(folder) == {str(n): 1 for n in range(12)}
     dead = stored(folder, "SELECT id FROM _wintry_journal WHERE status = 'parked'")
     assert sorted(dead) == sorted((f"id-bad-{n}",) for n in range(12))
@@ -109,8 +120,8 @@ async def test_without_an_inbox_an_effect_would_be_doubled(redis_server: Any, tm
         for n in range(12):
             await order(transport, str(n))
         await end(redis_server.url)
-    await ended(await child(redis_server.url, tmp_path, "listened", "no-inbox"))
-    await ended(await child(redis_server.url, tmp_path, "-", "no-inbox"))
+    await run(redis_server.url, tmp_path, "listened", "no-inbox")
+    await run(redis_server.url, tmp_path, "-", "no-inbox")
     assert max(counts(tmp_path).values()) == 2
 
 
@@ -142,8 +153,11 @@ class Sender:
 
 @pytest.mark.contract("WEB-404")
 async def test_a_broker_and_a_consumer_that_are_killed_while_messages_flow(broker: Any, tmp_path: Path) -> None:
-    consumers = [await child(broker.url, tmp_path) for _ in range(2)]
-    async with sender(broker.url) as transport:
+    async with (
+        child(broker.url, tmp_path) as victim,
+        child(broker.url, tmp_path) as survivor,
+        sender(broker.url) as transport,
+    ):
         sending = Sender(transport)
         task = asyncio.ensure_future(sending.run())
         async with asyncio.timeout(PATIENCE):
@@ -153,13 +167,14 @@ async def test_a_broker_and_a_consumer_that_are_killed_while_messages_flow(broke
             await asyncio.to_thread(broker.kill)
             await asyncio.to_thread(broker.start)
             await sending.more(50)
-        consumers[0].kill()
+        victim.kill()
+        assert await victim.wait() == -signal.SIGKILL
         await sending.more(50)
         sending.ended = True
         await task
         await end(broker.url)
-    assert await ended(consumers[0]) == -signal.SIGKILL
-    assert await ended(consumers[1]) == 0
+        async with asyncio.timeout(PATIENCE):
+            assert await survivor.wait() == 0
     found = counts(tmp_path)
     assert sending.taken <= found.keys()
     assert set(found.values()) == {1}
@@ -172,7 +187,7 @@ async def test_what_is_invalid_is_a_dead_letter_with_the_reason(broker: Any, tmp
             await order(transport, name, body)
         await order(transport, "good")
         await end(broker.url)
-    assert await ended(await child(broker.url, tmp_path)) == 0
+    assert await run(broker.url, tmp_path) == 0
     assert counts(tmp_path) == {"good": 1}
     dead = dict(stored(tmp_path, "SELECT id, error FROM _wintry_journal WHERE status = 'parked'"))
     assert dead.keys() == {f"id-{name}" for name in INVALID}

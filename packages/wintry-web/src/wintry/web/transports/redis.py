@@ -205,8 +205,8 @@ class RedisStreams:
     async def _tidy(self, channel: str) -> None:
         """Remove old entries that every group has acknowledged, and consumers that have gone."""
         stream = stream_of(channel)
-        seconds = (await self.client.time())[0]
-        oldest = (seconds * 1000 - self._retention, 0)
+        seconds, microseconds = await self.client.time()
+        oldest = (seconds * 1000 + microseconds // 1000 - self._retention, 0)
         try:
             groups = await self.client.xinfo_groups(stream)
         except ResponseError:  # there is no stream
