@@ -266,6 +266,7 @@ async def test_what_was_claimed_meanwhile_is_not_given_back(broker: Any) -> None
 @pytest.mark.contract("WEB-205")
 async def test_old_entries_go_only_when_they_are_acknowledged(broker: Any) -> None:
     async with opened(broker.url, retention=0, lease=0.1) as one:
+        await one.client.xgroup_create(STREAM, "g", "0", mkstream=True)  # without a group nothing is kept for anybody
         await one.publish("c", [sent("0"), sent("a"), sent("b")])
 
         async def fewer_than(count: int) -> bool:
@@ -286,8 +287,9 @@ async def test_old_entries_go_only_when_they_are_acknowledged(broker: Any) -> No
 @pytest.mark.contract("WEB-205")
 async def test_what_another_group_has_not_read_stays(broker: Any) -> None:
     async with opened(broker.url, retention=0, lease=0.1) as one:
+        for group in ("behind", "g"):
+            await one.client.xgroup_create(STREAM, group, "0", mkstream=True)
         await one.publish("c", [sent("0"), sent("a"), sent("b")])
-        await one.client.xgroup_create(STREAM, "behind", "0")
         ((_, read),) = await one.client.xreadgroup("behind", "me", {STREAM: ">"}, count=2)
         await one.client.xack(STREAM, "behind", *(id for id, _ in read))
         async with aclosing(one.receive("c", group="g", prefetch=3)) as deliveries:
