@@ -5,6 +5,8 @@
     postgres_system_url  redis_system_url                  as `…_url`, on the system's PostgreSQL and redis-server
     mongodb_standalone_url                                 a MongoDB of the test's own that is no replica set
     postgres_server  mongodb_server  redis_server          a server of the test's own: kill, stop, start, pause
+    redis_system_server                                    the same, the system's redis-server
+    shared_redis_server  shared_redis_system_server        the same, for a module, which cleans up between its tests
     servers                                                the run, for what the fixtures do not say
 
 Nothing is started for a test that asks for nothing. Where a server cannot be had the test is skipped with the reason;
@@ -167,4 +169,25 @@ def mongodb_server(servers: Run) -> Iterator[Server]:
 def redis_server(servers: Run) -> Iterator[Server]:
     """A Valkey of the test's own, to be killed and restarted; its channels are the test's alone."""
     with server(servers, "redis") as made:
+        yield made
+
+
+@pytest.fixture
+def redis_system_server(servers: Run) -> Iterator[Server]:
+    """A redis-server of the system for the test alone, to be killed and restarted, where it has one."""
+    with server(servers, "redis-system") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_redis_server(servers: Run) -> Iterator[Server]:
+    """A Valkey of the module's own, to be killed and restarted."""
+    with server(servers, "redis") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_redis_system_server(servers: Run) -> Iterator[Server]:
+    """A redis-server of the system for the module alone, to be killed and restarted, where it has one."""
+    with server(servers, "redis-system") as made:
         yield made

@@ -1,7 +1,6 @@
 """Valkey or redis-server: one program, one protocol, two names.
 
-Each write is in the append-only file before its reply is sent, so that nothing acknowledged is lost by `kill`; it is
-not synced to the disk, which only a crash of the machine would need.
+Each write is in the append-only file, and on the disk, before its reply is sent: nothing acknowledged is lost by `kill`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from .daemon import Daemon
 
 DATABASES = 256
 SETTINGS = {
-    "appendfsync": "no",
+    "appendfsync": "always",
     "appendonly": "yes",
     "auto-aof-rewrite-percentage": "0",
     "bind": "127.0.0.1",

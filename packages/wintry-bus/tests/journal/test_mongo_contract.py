@@ -1,11 +1,12 @@
 """The journal and the queue in MongoDB keep the contracts that all of them keep, the journal through each client."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from wintry.bus.journal.mongo import MongoJournal
 from wintry.bus.testing import JournalContract, TransportContract
+from wintry.bus.transports import Transport
 from wintry.bus.transports.mongo import MongoQueue
 from wintry.repository.mongo import open_backend
 
@@ -50,3 +51,13 @@ class TestQueue(TransportContract):
         yield queue
         await queue.stop()
         await backend.close()
+
+    def another(self, transport: Transport) -> MongoQueue:
+        assert isinstance(transport, MongoQueue)
+        return MongoQueue(transport.backend, owner="another")
+
+    async def dead(self, transport: Transport, channel: str) -> Sequence[tuple[bytes, str]]:
+        assert isinstance(transport, MongoQueue)
+        return [
+            (letter.message.body, letter.reason) for letter in await transport.parked() if letter.channel == channel
+        ]

@@ -136,7 +136,7 @@ class _Channel:
 class Memory:
     """A transport whose channels live in this object."""
 
-    caps = Caps(groups=True, broadcast=True, ordered=True, attempts=True, dead_letters=True)
+    caps = Caps(groups=True, broadcast=True, ordered=True, attempts=True, dead_letters=True, envelope=True)
 
     def __init__(self) -> None:
         self.parked: list[Parked] = []

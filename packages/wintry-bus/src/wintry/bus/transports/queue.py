@@ -39,7 +39,16 @@ class Parked:
 class Queue(ABC):
     """A queue in a database; `owner` names this process, times are seconds."""
 
-    caps = Caps(durable=True, groups=True, broadcast=True, ordered=True, attempts=True, dead_letters=True, dedupe=True)
+    caps = Caps(
+        durable=True,
+        groups=True,
+        broadcast=True,
+        ordered=True,
+        attempts=True,
+        dead_letters=True,
+        dedupe=True,
+        envelope=True,
+    )
 
     def __init__(self, *, owner: str, lease: float = 40.0, poll_min: float = 0.05, poll_max: float = 2.0) -> None:
         self.owner = owner

@@ -32,6 +32,7 @@ class Caps:
     each message goes to one of them. `broadcast`: every listener hears every message. `ordered`: messages of one key
     are given out in the order in which they were published. `attempts`: it counts how often it gave a message out.
     `dead_letters`: it keeps what was parked. `dedupe`: a message published twice under one id is given out once.
+    `envelope`: id, type, key and headers of a message arrive with its body; otherwise each delivery has an id of its own.
     """
 
     durable: bool = False
@@ -41,6 +42,7 @@ class Caps:
     attempts: bool = False
     dead_letters: bool = False
     dedupe: bool = False
+    envelope: bool = False
 
 
 class Delivery(Protocol):

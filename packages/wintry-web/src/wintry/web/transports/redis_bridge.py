@@ -4,8 +4,8 @@ For each channel one process of all is elected, by a key that it holds for `TENU
 subscribes, and adds what it hears to the stream. The addition is a script that adds nothing unless the key is still
 its own, and nothing twice: two who think that they are elected do not add a message twice, and an addition whose reply
 was lost may be repeated. Who gets the key subscribes after that, so what is published while nobody holds it is not
-heard: that is up to `TENURE` plus `LOOK` seconds after a process was killed, and up to `LOOK` after one that ended by
-itself, since it gives the key back.
+heard: that is up to `TENURE` plus `LOOK` seconds after a process was killed. One that ends by itself gives the key back
+and calls the others to the next election over `CALL`, which takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -24,13 +24,19 @@ logger = logging.getLogger("wintry.web")
 
 TENURE: Final = 3.0
 LOOK: Final = 0.5
+CALL: Final = "wintry:bridge"
+"""The channel that every bridge hears."""
 
 ELECT: Final = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1"""
-RESIGN: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+RESIGN: Final = f"""
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  redis.call('PUBLISH', '{CALL}', KEYS[1])
+end"""
 ADD: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('GET', KEYS[3]) == ARGV[2] then return 0 end
 redis.call('SET', KEYS[3], ARGV[2], 'PX', 600000)
@@ -46,6 +52,7 @@ class Bridge:
         self._owner = f"{owner}:{urandom(4).hex()}"
         self._wanted: Counter[str] = Counter()
         self._holding: set[str] = set()
+        self._stood: set[str] = set()  # what it may hold: the reply to an election may be lost
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -82,7 +89,7 @@ class Bridge:
             listening: asyncio.Task[None] | None = None
             try:
                 async with hearing.pubsub(ignore_subscribe_messages=True) as heard:
-                    await heard.subscribe(self._owner)  # so that there is always something to listen to
+                    await heard.subscribe(CALL)
                     listening = asyncio.get_running_loop().create_task(self._hear(heard, client))
                     while not listening.done():
                         async with reached():
@@ -91,7 +98,6 @@ class Bridge:
                         await self._pause(listening)
                     await listening
             except LOST as error:
-                self._holding.clear()
                 failures += 1
                 await wait_before(failures, "hearing what is PUBLISHed", error)
             finally:
@@ -112,26 +118,35 @@ class Bridge:
     async def _elect(self, client: Client, heard: Client) -> None:
         """Take the channels that are free, renew one's own, let go what nobody here wants."""
         for channel in [*self._wanted]:
+            self._stood.add(channel)
             won = await client.execute_command(
                 "EVAL", ELECT, 1, stream_of(channel) + LOCK, self._owner, round(TENURE * 1000)
             )
-            if won and channel not in self._holding:
+            if not won:
+                self._stood.discard(channel)
+                await self._unsubscribe(heard, channel)
+            elif channel not in self._holding:
                 self._holding.add(channel)
                 await heard.subscribe(channel)
-            elif not won:
-                await self._unsubscribe(heard, channel)
-        for channel in self._holding.difference(self._wanted):
+        for channel in self._stood.difference(self._wanted):
             await self._unsubscribe(heard, channel)
-            await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+            await self._give_up(client, channel)
 
     async def _unsubscribe(self, heard: Client, channel: str) -> None:
         if channel in self._holding:
             self._holding.discard(channel)
             await heard.unsubscribe(channel)
 
+    async def _give_up(self, client: Client, channel: str) -> None:
+        await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+        self._stood.discard(channel)
+
     async def _hear(self, heard: Client, client: Client) -> None:
         """Add to the streams what comes, in its order."""
         async for channel, body in published(heard):
+            if channel == CALL:
+                self._changed.set()
+                continue
             async with reached():
                 await self._add(client, channel, body)
 
@@ -143,10 +158,10 @@ class Bridge:
 
     async def _resign(self, client: Client) -> None:
         """Give back what is held; if the broker is away, the tenure ends by itself."""
+        self._holding.clear()
         try:
             async with reached():
-                for channel in [*self._holding]:
-                    await client.execute_command("EVAL", RESIGN, 1, stream_of(channel) + LOCK, self._owner)
+                for channel in [*self._stood]:
+                    await self._give_up(client, channel)
         except LOST as error:
             logger.debug("redis: the election could not be given up: %r", error)
-        self._holding.clear()

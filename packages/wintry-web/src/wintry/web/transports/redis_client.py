@@ -72,5 +72,5 @@ async def published(heard: Client) -> AsyncGenerator[tuple[str, bytes]]:
 async def wait_before(failures: int, doing: str, error: Exception) -> None:
     """Wait before the next attempt, longer after each failure."""
     pause = min(LONGEST_WAIT, 0.05 * 2.0 ** min(failures, 20)) * (0.5 + random() / 2)
-    logger.warning("redis: %s failed with %r; again in %.2g s", doing, error, pause)
+    logger.warning("redis: %s failed with %s: %s; again in %.2g s", doing, type(error).__name__, error, pause)
     await asyncio.sleep(pause)

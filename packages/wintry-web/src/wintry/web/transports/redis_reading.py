@@ -1,0 +1,132 @@
+"""How a listener reads a stream: what it is owed, what others left, what is new; or all that is new, for a broadcast.
+
+A read asks for no more than there is room for. What it was given is taken into the hands at once and at its end, so
+that a connection that is lost half way leaves nothing there that nobody was told of; the broker owes it still.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from .redis_client import Client
+from .redis_hands import Hands, RedisDelivery
+
+logger = logging.getLogger("wintry.web")
+
+BLOCK: Final = 1.0
+"""How many seconds a read waits for the next entry, which is how late a listener sees what others gave back."""
+
+
+class Following:
+    """The reading of a listener that hears every message from its start on."""
+
+    def __init__(self, reader: Client, hands: Hands) -> None:
+        self._reader = reader
+        self._hands = hands
+        self._last: bytes | None = None
+
+    def reconnected(self) -> None:
+        """It goes on behind the last entry that it saw."""
+
+    async def read(self) -> list[RedisDelivery]:
+        """The next entries, none after a while without any."""
+        hands = self._hands
+        if self._last is None:
+            newest = await hands.client.xrevrange(hands.stream, count=1)
+            self._last = newest[0][0] if newest else b"0-0"
+        found = await self._reader.xread({hands.stream: self._last}, count=hands.room, block=round(BLOCK * 1000))
+        taken = [hands.take(id, fields, 1) for _, entries in found for id, fields in entries]
+        if found:
+            self._last = found[0][1][-1][0]
+        return taken
+
+
+class Competing:
+    """The reading of a listener that shares the messages with its group."""
+
+    def __init__(self, reader: Client, hands: Hands) -> None:
+        self._reader = reader
+        self._hands = hands
+        self._joined = False
+        self._owed = True
+
+    def reconnected(self) -> None:
+        """What was on its way is owed."""
+        self._owed = self._hands.look = True
+
+    async def read(self) -> list[RedisDelivery]:
+        """The next entries, none after a while without any; a group that is not there is made, at the beginning."""
+        try:
+            if not self._joined:
+                await self._join()
+            if self._owed:
+                return await self._own()
+            if self._hands.look:
+                return await self._left()
+            return await self._new()
+        except ResponseError as error:
+            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+                raise
+            logger.warning("%r has lost its group %r, which is made again", self._hands.channel, self._hands.group)
+            self._joined = False
+            return []
+
+    async def _join(self) -> None:
+        hands = self._hands
+        try:
+            await self._reader.execute_command("XGROUP", "CREATE", hands.stream, hands.group, "0", "MKSTREAM")
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):  # it is there
+                raise
+        self._joined = True
+
+    async def _own(self) -> list[RedisDelivery]:
+        """What this consumer was given and has never seen."""
+        hands = self._hands
+        found = await self._group_read("0", [], hands.room + len(hands.held))
+        self._owed = False
+        return await self._given([(id, fields) for id, fields in found if id not in hands.held])
+
+    async def _left(self) -> list[RedisDelivery]:
+        """What others gave back, or have not renewed."""
+        hands = self._hands
+        hands.look, wanted = False, hands.room
+        idle = round(hands.lease * 1000)
+        reply = await self._reader.execute_command(
+            "XAUTOCLAIM", hands.stream, hands.group, hands.consumer, idle, "0", "COUNT", wanted
+        )
+        entries = [(id, fields) for id, fields in reply[1] if id is not None and id not in hands.held]
+        hands.look = hands.look or len(entries) == wanted or reply[0] != b"0-0"
+        return await self._given(entries)
+
+    async def _new(self) -> list[RedisDelivery]:
+        found = await self._group_read(">", ["BLOCK", round(BLOCK * 1000)], self._hands.room)
+        return [self._hands.take(id, fields, 1) for id, fields in found]
+
+    async def _group_read(self, after: str, block: list[Any], count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        hands = self._hands
+        reply = await self._reader.execute_command(
+            "XREADGROUP", "GROUP", hands.group, hands.consumer, "COUNT", count, *block, "STREAMS", hands.stream, after
+        )
+        return [(id, fields) for _, entries in reply or () for id, fields in entries]
+
+    async def _given(self, entries: list[tuple[bytes, dict[bytes, bytes] | None]]) -> list[RedisDelivery]:
+        """Deliveries of entries that were given out before, and how often; those that were deleted are done."""
+        if not entries:
+            return []
+        hands = self._hands
+        async with self._reader.pipeline(transaction=False) as pipe:
+            for id, fields in entries:
+                if fields:
+                    pipe.xpending_range(hands.stream, hands.group, id, id, 1)
+                else:
+                    pipe.execute_command("XACK", hands.stream, hands.group, id)
+            replies = await pipe.execute()
+        return [
+            hands.take(id, fields, reply[0]["times_delivered"] if reply else 1)
+            for (id, fields), reply in zip(entries, replies, strict=True)
+            if fields
+        ]

@@ -1,0 +1,185 @@
+"""What is sent by a plain PUBLISH is heard by one of all replicas, and handled once."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from wintry.web.transports.redis import RedisStreams
+from wintry.web.transports.redis_bridge import LOOK, TENURE, Bridge
+
+pytestmark = [pytest.mark.anyio, pytest.mark.contract("WEB-202")]
+CHILD = Path(__file__).with_name("redis_child.py")
+CHANNEL = "change_batch_quantity"
+STREAM = f"wintry:{{{CHANNEL}}}"
+PATIENCE = 60.0
+"""How many seconds something may take on a busy machine that takes one elsewhere."""
+SLACK = 2.5
+"""How many seconds later than it should a busy machine may do something."""
+
+
+async def listen(transport: RedisStreams, heard: list[str], channel: str = CHANNEL) -> None:
+    async with aclosing(transport.receive(channel, group="g", prefetch=10)) as deliveries:
+        async for delivery in deliveries:
+            heard.append(delivery.message.body.decode())
+            await delivery.ack()
+
+
+@asynccontextmanager
+async def replica(url: str, owner: str, heard: list[str], *, bridge: bool = True) -> AsyncIterator[RedisStreams]:
+    """A process that listens, and what it hears."""
+    transport = RedisStreams(url, owner=owner, bridge=bridge)
+    await transport.start()
+    listening = asyncio.ensure_future(listen(transport, heard))
+    try:
+        yield transport
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await transport.stop()
+
+
+@pytest.fixture
+async def client(broker: Any) -> AsyncIterator[Any]:
+    async with Redis.from_url(broker.url) as client:
+        yield client
+
+
+async def subscribed(client: Any, wanted: int, channel: str = CHANNEL) -> None:
+    """Return when so many connections are subscribed."""
+    async with asyncio.timeout(PATIENCE):
+        while dict(await client.pubsub_numsub(channel))[channel.encode()] != wanted:
+            await asyncio.sleep(0.002)
+
+
+async def heard_all(heard: list[str], *wanted: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not set(wanted) <= set(heard):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_plain_publish_is_handled_once_by_two_replicas(broker: Any, client: Any) -> None:
+    first, second = list[str](), list[str]()
+    async with replica(broker.url, "one", first), replica(broker.url, "two", second):
+        await subscribed(client, 1)
+        for n in range(20):
+            await client.publish(CHANNEL, f"{n}")
+        async with asyncio.timeout(PATIENCE):
+            while len(first) + len(second) < 20:
+                await asyncio.sleep(0.01)
+        assert sorted([*first, *second], key=int) == [str(n) for n in range(20)]
+        assert await client.xlen(STREAM) == 20
+
+
+async def test_without_the_bridge_a_plain_publish_is_not_heard(broker: Any, client: Any) -> None:
+    heard = list[str]()
+    async with replica(broker.url, "one", heard, bridge=False):
+        await client.xadd(STREAM, {"body": "a"})
+        await heard_all(heard, "a")
+        assert await client.publish(CHANNEL, "b") == 0
+
+
+async def test_the_bridge_comes_back_with_the_broker(broker: Any, client: Any) -> None:
+    heard = list[str]()
+    async with replica(broker.url, "one", heard):
+        await subscribed(client, 1)
+        await asyncio.to_thread(broker.kill)
+        await asyncio.to_thread(broker.start)
+        await client.connection_pool.disconnect()
+        await subscribed(client, 1)
+        await client.publish(CHANNEL, "a")
+        await heard_all(heard, "a")
+
+
+async def test_a_channel_that_nobody_wants_any_more_is_given_up(broker: Any, client: Any) -> None:
+    async with replica(broker.url, "one", []) as one:
+        listening = asyncio.ensure_future(listen(one, [], "other"))
+        await subscribed(client, 1, "other")
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await subscribed(client, 0, "other")
+        async with asyncio.timeout(PATIENCE):
+            while await client.exists("wintry:{other}:bridge"):
+                await asyncio.sleep(0.01)
+
+
+async def test_who_ends_gives_up_whatever_he_was_doing(broker: Any, client: Any) -> None:
+    for steps in range(25):
+        bridge = Bridge(broker.url, "one")
+        bridge.add(CHANNEL)
+        await subscribed(client, 1)
+        bridge.remove(CHANNEL)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await bridge.stop()
+        assert not await client.exists(f"{STREAM}:bridge"), f"it ended {steps} steps after its last listener"
+
+
+async def window(client: Any, leave: Callable[[], Awaitable[object]]) -> float:
+    """For how many seconds what is PUBLISHed is not heard when the elected process leaves."""
+    times = list[float]()
+
+    async def publish() -> None:
+        while True:
+            times.append(time.monotonic())
+            await client.publish(CHANNEL, str(len(times) - 1))
+            await asyncio.sleep(0.002)
+
+    async def bridged() -> list[int]:
+        return [int(fields[b"body"]) for _, fields in await client.xrange(STREAM)]
+
+    await subscribed(client, 1)
+    publishing = asyncio.ensure_future(publish())
+    async with asyncio.timeout(PATIENCE):
+        while not await bridged():
+            await asyncio.sleep(0.01)
+        await leave()
+        left = len(times)
+        while max(await bridged()) <= left:
+            await asyncio.sleep(0.01)
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    heard = await bridged()
+    assert len(heard) == len(set(heard))
+    missed = [n for n in range(min(heard), max(heard)) if n not in heard]
+    return times[missed[-1] + 1] - times[missed[0]] if missed else 0.0
+
+
+async def test_another_replica_hears_when_the_elected_one_ends(
+    broker: Any, client: Any, record_property: Callable[[str, object], None]
+) -> None:
+    async with AsyncExitStack() as elected:
+        await elected.enter_async_context(replica(broker.url, "one", []))
+        await subscribed(client, 1)
+        async with replica(broker.url, "two", []):
+            seconds = await window(client, elected.aclose)
+    record_property("window", seconds)
+    print(f"window after an orderly end: {seconds * 1000:.0f} ms")
+    assert seconds < SLACK
+
+
+async def test_another_replica_hears_when_the_elected_one_is_killed(
+    broker: Any, client: Any, record_property: Callable[[str, object], None]
+) -> None:
+    elected = await asyncio.create_subprocess_exec(sys.executable, CHILD, "listen", broker.url, CHANNEL)
+
+    async def kill() -> None:
+        elected.kill()
+        await elected.wait()
+
+    try:
+        await subscribed(client, 1)
+        async with replica(broker.url, "two", []):
+            seconds = await window(client, kill)
+    finally:
+        if elected.returncode is None:
+            await kill()
+    record_property("window", seconds)
+    print(f"window after kill -9: {seconds * 1000:.0f} ms")
+    assert seconds < TENURE + LOOK + SLACK
