@@ -147,7 +147,7 @@ class Shop(MessageQueue):
     @event_handler
     async def announce(self, event: Taken) -> None:
         await self.near.send("taken", {"order": event.order})
-        await self.far.send("taken", {"order": event.order})
+        await self.far.send("told", {"order": event.order})
 
     @event_handler
     async def poked(self, event: Poked) -> None:
@@ -225,8 +225,8 @@ async def run(durable: Durable, shop: Shop, folder: Path) -> None:
     await durable.prepare()
     runtime = durable.runtime
     runners = [
-        Runner(runtime, runtime.transports[name], [Listener(f"on.{name}", "taken", decode, handle)], group="shop")
-        for name, handle in (("near", note), ("far", heard))
+        Runner(runtime, runtime.transports[name], [Listener(f"on.{name}", channel, decode, handle)], group="shop")
+        for name, channel, handle in (("near", "taken", note), ("far", "told", heard))
     ]
     grumbler = Listener("on.grumble", "taken", decode, grumble)
     runners.append(Runner(runtime, runtime.transports["near"], [grumbler], group="grumblers"))

@@ -4,11 +4,11 @@ On two SQLite files every point is tried each time; on the other pairs of databa
 all of them with TEST_WINTRY_PROFILE=deep.
 """
 
-import json
+import importlib.util
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.timeout(300)  # two processes and two databases, on a m
 MATRIX = Path(__file__).with_name("crash_matrix.py")
 DEEP = os.environ.get("TEST_WINTRY_PROFILE") == "deep"
 PAIRS = {
-    ("postgresql", "mongodb"): ("appended", "home-committed", "moved", "published"),
-    ("mongodb", "postgresql"): ("appended", "delivered", "home-committed"),
-    ("mongodb", "mongodb"): ("committed", "delivered"),
+    ("postgresql", "mongodb"): ("appended", "home-committed", "moved"),
+    ("mongodb", "postgresql"): ("delivered", "home-committed"),
+    ("mongodb", "mongodb"): ("delivered",),
 }
 FIXTURES = {"postgresql": "postgres_url", "mongodb": "impatient_url"}
 ONLY_WITH_TWO = {"home-committed", "moved"}
@@ -37,10 +37,19 @@ def cells() -> Iterator[Any]:
                 yield pytest.param(pair, point, id=f"{'-'.join(pair)}-{point}")
 
 
+@cache
+def matrix() -> Any:
+    """The script beside this module: the processes that die are its own."""
+    spec = importlib.util.spec_from_file_location(MATRIX.stem, MATRIX)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[MATRIX.stem] = made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
 def cell(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, MATRIX, "cell", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = matrix().cell(*arguments)
     return found
 
 
@@ -95,7 +104,7 @@ def test_without_an_inbox_a_crash_doubles_an_effect() -> None:
     assert found["doubled"]
 
 
-CONTROLLED = [*PAIRS] if DEEP else [("postgresql", "mongodb"), ("mongodb", "postgresql")]
+CONTROLLED = [*PAIRS] if DEEP else [("postgresql", "mongodb")]
 
 
 @pytest.mark.contract("BUS-504")
@@ -106,6 +115,6 @@ def test_without_an_inbox_it_would_double(pair: tuple[str, str], urls: tuple[str
 
 
 @pytest.mark.contract("BUS-504")
-@pytest.mark.parametrize("pair", CONTROLLED[:1] if not DEEP else CONTROLLED, ids="-".join)
+@pytest.mark.parametrize("pair", CONTROLLED, ids="-".join)
 def test_without_a_journal_it_would_lose(pair: tuple[str, str], urls: tuple[str, str]) -> None:
     assert cell("handled", "no-journal", *urls)["lost"]
