@@ -144,6 +144,7 @@ class App(Starlette):
         self.router.routes.insert(0, http.routes)
         await self.enter()
         if self.access is not None:
+            logs.silence_server()
             self.access.start()
         self.phase = "running"
 
