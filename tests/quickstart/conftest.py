@@ -25,7 +25,7 @@ from wintry_test_servers.plugin import server
 from wintry_test_servers.run import Run
 
 HERE = Path(__file__).parent
-SECONDS = 30.0
+SECONDS = 45.0
 # Becomes the program that it is given, and is sent SIGTERM (15) when the test run is killed: prctl(PR_SET_PDEATHSIG).
 # The reloader then ends its worker as well.
 ENDS_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
