@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CHECKS = ["types-mypy", "types-pyright", "code", "format", "imports", "contract"]
+CHECKS = ["types-mypy", "types-pyright", "types-quickstart", "code", "format", "imports", "contract"]
 
 
 def commands() -> dict[str, str]:

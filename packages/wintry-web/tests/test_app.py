@@ -61,6 +61,32 @@ class OrdersController:
 """
 
 
+STICKING = """
+from collections.abc import Iterator
+
+from wintry.ioc import provider
+from wintry.web import controller, get
+
+
+class Door: ...
+
+
+@provider
+def door() -> Iterator[Door]:
+    yield Door()
+    raise RuntimeError("it sticks")
+
+
+@controller
+class DoorsController:
+    door: Door
+
+    @get("/doors")
+    async def doors(self) -> int:
+        return 1
+"""
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -294,6 +320,24 @@ class TestComponents:
         await components.stop()
 
         assert log[-2:] == ["stop c", "stop a"]
+
+
+@pytest.mark.contract("WEB-501")
+async def test_an_end_that_fails_is_told_to_the_server(make_package: MakePackage) -> None:
+    asked = iter(["lifespan.startup", "lifespan.shutdown"])
+    told: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": next(asked)}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    with pytest.raises(RuntimeError, match="it sticks"):
+        await App(make_package(doors=STICKING), components=[])({"type": "lifespan"}, receive, send)
+
+    assert [message["type"] for message in told] == ["lifespan.startup.complete", "lifespan.shutdown.failed"]
+    assert "RuntimeError: it sticks" in told[-1]["message"]
 
 
 @pytest.mark.contract("WEB-313")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -255,3 +256,26 @@ class TestEnd:
             process.send_signal(signal.SIGTERM)
 
             assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.contract("WEB-500")
+@pytest.mark.parametrize(("access_log", "lines"), [("true", ["wintry"]), ("false", ["uvicorn"])])
+def test_under_uvicorn_a_request_has_one_line(shop: Path, access_log: str, lines: list[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "shop:app", "--port", "0"],
+        cwd=shop,
+        env={**os.environ, "WINTRY_ACCESS_LOG": access_log},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        started = next(line for line in process.stdout if "Uvicorn running on" in line)
+        urllib.request.urlopen(f"{started.split()[4]}/prices/TABLE").close()
+        process.terminate()
+        said = process.stdout.readlines()
+    process.wait(timeout=30)
+
+    whose = ["wintry" if '"request_id"' in line else "uvicorn" for line in said if "/prices/TABLE" in line]
+    assert whose == lines

@@ -10,6 +10,7 @@ the singletons, the components start, and requests are answered. Nothing of this
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
@@ -102,7 +103,7 @@ class App(Starlette):
             await super().__call__(scope, receive, send)
 
     async def live(self, receive: Receive, send: Send) -> None:
-        """Answer the lifespan: start, wait, end. A failed start is told in one message."""
+        """Answer the lifespan: start, wait, end. A failed start or end is told in one message."""
         await receive()
         try:
             await self.start()
@@ -111,7 +112,11 @@ class App(Starlette):
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.end()
+        try:
+            await self.end()
+        except Exception:  # servers tell of it only where they are sent it
+            await send({"type": "lifespan.shutdown.failed", "message": traceback.format_exc()})
+            raise
         await send({"type": "lifespan.shutdown.complete"})
 
     @asynccontextmanager
@@ -144,6 +149,7 @@ class App(Starlette):
         self.router.routes.insert(0, http.routes)
         await self.enter()
         if self.access is not None:
+            logs.silence_server()
             self.access.start()
         self.phase = "running"
 

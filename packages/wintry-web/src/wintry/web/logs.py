@@ -56,6 +56,14 @@ def configure(package: str) -> None:
             logger.propagate = False
 
 
+def silence_server() -> None:
+    """End uvicorn's own access log, as its `--no-access-log` does, if ours has a reader: one line a request is enough."""
+    if access_logger.isEnabledFor(logging.INFO):
+        server = logging.getLogger("uvicorn.access")
+        server.handlers.clear()
+        server.propagate = False
+
+
 class AccessWriter:
     """The thread that turns finished requests into lines of the logger `wintry.access`."""
 
