@@ -6,13 +6,15 @@ knows the application's settings by shape too: `settings.transporters` is a list
 provides the `Runtime` that every queue is given, and the `Publisher` on the default transport. With backends the
 runtime is a `Durable` one, which needs the extra `journal`; without them everything lives in memory.
 
-`open_runtime` is the same for a command in a shell: stores and transports, and nothing that delivers.
+`open_runtime` is the same for a command in a shell: stores and transports, and nothing that delivers. The transports
+that are not this library's own it gets from the other components: those that have `transports(settings, runtime)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
+from importlib.metadata import entry_points
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from wintry.bus.durable import Durable
 
 DEFAULT: Final = "default"
+COMPONENTS: Final = "wintry.components"
+OWN: Final = ("memory", "database")
 
 
 class BusComponent:
@@ -182,8 +186,17 @@ async def open_runtime(source: Any) -> AsyncGenerator[Runtime]:
             default_transport=layout.default_transport,
         )
         await durable.prepare()
+        durable.runtime.transports.update(brokers(source, durable.runtime))
         try:
             yield durable.runtime
         finally:
             await durable.drain(5.0)
             await durable.stop()
+
+
+def brokers(settings: Any, runtime: Runtime) -> Mapping[str, Transport]:
+    """The transports that other components have for these settings, by the names of their entries."""
+    if all(entry.kind in OWN for entry in getattr(settings, "transporters", ())):
+        return {}
+    makers = [getattr(entry.load(), "transports", None) for entry in entry_points(group=COMPONENTS)]
+    return {name: made for make in makers if make is not None for name, made in make(settings, runtime).items()}

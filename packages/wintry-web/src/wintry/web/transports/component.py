@@ -50,6 +50,13 @@ class TransportsComponent:
         self._with_brokers = bool(provided)
         return provided
 
+    @staticmethod
+    def transports(settings: Any, runtime: Runtime) -> Mapping[str, Transport]:
+        """The brokers of the settings, for a command that sends without an application. Raises SettingsError."""
+        provided = brokers(settings.transporters)
+        made: Mapping[str, Transport] = provided[Brokers](runtime).transports if provided else {}
+        return made
+
     def collecting(self) -> AbstractContextManager[list[Any]]:
         return nullcontext([])  # App has this library's own list open
 
