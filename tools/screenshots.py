@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "servers"))
 
-from wintry_test_servers.chromium import Browser, browser  # noqa: E402 - it is in the folder of the tests
-from wintry_test_servers.programs import Missing  # noqa: E402
+from wintry_test_servers.chromium import Browser, browser
+from wintry_test_servers.programs import Missing
 
 WIDTH, HEIGHT = 1120, 700
 LIVE = "document.getElementById('state').className === 'live' && document.querySelectorAll('.product').length >= 40"

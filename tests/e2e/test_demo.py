@@ -90,11 +90,15 @@ async def test_two_runs_print_the_same_tables(make_service: Any) -> None:
 def check_tables(said: str) -> None:
     """The table of the stock has all products and their sum, the other one the reasons and who was refused."""
     stock, _, refused = said.partition("Refused")
-    products = [cells(line) for line in stock.splitlines() if line.startswith((" BLUE-", " OAK-", " RETRO-", " SMALL-"))]
+    products = [
+        cells(line) for line in stock.splitlines() if line.startswith((" BLUE-", " OAK-", " RETRO-", " SMALL-"))
+    ]
     assert len(products) == 40
     numbers = [[int(number) for number in row[1:]] for row in products]
     total = next(cells(line) for line in stock.splitlines() if line.startswith(" Total"))
-    assert [int(number.replace(",", "")) for number in total[1:]] == [sum(column) for column in zip(*numbers, strict=True)]
+    assert [int(number.replace(",", "")) for number in total[1:]] == [
+        sum(column) for column in zip(*numbers, strict=True)
+    ]
     assert all(bought - used == left >= 0 for _, _, bought, used, left in numbers)
     for reason in (
         "Batch batch-008 exists",
@@ -122,7 +126,7 @@ class TestOneLineErrors:
             writer.close()
 
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-            url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             line = await self.refused(tmp_path, "--url", url)
 
         assert line == f"demo: what answers at {url} is another program; choose another address with --url"

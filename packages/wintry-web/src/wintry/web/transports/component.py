@@ -24,6 +24,7 @@ from ..settings import WinterSettings
 from .brokers import Brokers, brokers
 
 if TYPE_CHECKING:
+    from wintry.bus import Runtime
     from wintry.bus.transports import Listener, Runner, Transport
 
 ANSWER_SECONDS = 1.0
