@@ -174,6 +174,7 @@ class TestServeCompose:
         assert done.returncode == 1
         assert done.stderr.splitlines() == [
             "no space left on device",
-            "serve-compose: `docker compose up -d --wait` ended with 14; what it said stands above",
+            "serve-compose: `docker compose up -d --wait`, which needs the plugin `compose` and a running engine, "
+            "ended with 14",
         ]
         assert len(surroundings.notes()) == 1
