@@ -172,9 +172,9 @@ class TestServeCompose:
         done = surroundings.serve_compose()
 
         assert done.returncode == 1
+        needs = "which needs the plugin `compose` and a running engine"
         assert done.stderr.splitlines() == [
             "no space left on device",
-            "serve-compose: `docker compose up -d --wait`, which needs the plugin `compose` and a running engine, "
-            "ended with 14",
+            f"serve-compose: `docker compose up -d --wait`, {needs}, ended with 14",
         ]
         assert len(surroundings.notes()) == 1
