@@ -172,8 +172,9 @@ class TestServeCompose:
         done = surroundings.serve_compose()
 
         assert done.returncode == 1
+        needs = "which needs the plugin `compose` and a running engine"
         assert done.stderr.splitlines() == [
             "no space left on device",
-            "serve-compose: `docker compose up -d --wait` ended with 14; what it said stands above",
+            f"serve-compose: `docker compose up -d --wait`, {needs}, ended with 14",
         ]
         assert len(surroundings.notes()) == 1

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return refuse("interrupted; `docker compose down` stops the servers that have started")
     if code:
-        return refuse(f"`{' '.join(UP)}` ended with {code}; what it said stands above")
+        return refuse(f"`{' '.join(UP)}`, which needs the plugin `compose` and a running engine, ended with {code}")
     service = str(Path(sys.executable).with_name("allocation"))
     os.execv(service, [service, "--settings", str(SETTINGS), *arguments])
 

@@ -80,9 +80,11 @@ class Feed:
         """
         try:
             async with asyncio.timeout(APPLIED_SECONDS):
-                while purchased(product := await self.product(sku), step.ref) != step.qty:
+                while True:
+                    product = await self.product(sku)
+                    if purchased(product, step.ref) == step.qty:
+                        return product
                     await asyncio.sleep(POLL_SECONDS)
-                return product
         except TimeoutError:
             raise DemoError(
                 f"the service has not heard within {APPLIED_SECONDS:g} s that {step.ref} has a new quantity; "

@@ -59,8 +59,8 @@ def refused_table(refused: Mapping[tuple[str, str], str]) -> Table:
     table.add_column("Why", footer="Total", max_width=40)
     table.add_column("", footer=f"{len(refused):,}", justify="right", no_wrap=True)
     table.add_column("Order or batch × quantity")
-    for reason, what in sorted(by_reason.items()):
-        table.add_row(Text(reason), f"{len(what):,}", Text(", ".join(what)))
+    for reason, steps in sorted(by_reason.items()):
+        table.add_row(Text(reason), f"{len(steps):,}", Text(", ".join(steps)))
     return table
 
 
