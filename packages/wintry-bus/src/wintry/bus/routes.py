@@ -118,7 +118,8 @@ class HandlerRoute(Route):
         invoke = function if inspect.iscoroutinefunction(function) else in_thread(function)
         chain = compile_chain(invoke, routes.runtime.middleware)
         super().__init__(routes.runtime, handler.id, handler.retry, invoke, handler.mark.timeout, chain)
-        self.routes: Routes = routes
+        self.routes = routes
+        self.queue_name = routes.name
         self.handler = handler
         self.message = handler.message
         self.entry_retry = handler.entry_retry
@@ -131,13 +132,13 @@ class HandlerRoute(Route):
     def targets(self, message: Message | Outgoing) -> Sequence[Route]:
         if isinstance(message, Outgoing):
             return super().targets(message)
-        return self.routes.of(type(message))
+        return self.by_type.get(type(message), ())
 
     def lane(self, message: Any) -> str | None:
         if self.key is None:
             return None
         value = getattr(message, self.key)
-        return None if value is None else f"{self.routes.name}:{value}"
+        return None if value is None else f"{self.queue_name}:{value}"
 
     def decode(self, row: Row) -> Message:
         return decode(self.message, row.version, row.body)
