@@ -8,7 +8,6 @@ the stored form, read outside of any unit, is what it should be.
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,12 +242,10 @@ class History(RuleBasedStateMachine):
 
 
 @pytest.mark.contract("UOW-010", "UOW-012", "UOW-018", "UOW-020", "UOW-021", "UOW-023", "UOW-024", "UOW-030", "UOW-031")
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_histories(opened: Any, kind: str, tmp_path: Path) -> None:
-    files = itertools.count()
-
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgresql", "mongodb"])
+def test_histories(opened: Any, kind: str, fresh_url: Callable[[str], str]) -> None:
     def url() -> str:
-        return "memory://" if kind == "memory" else f"sqlite:///{tmp_path / f'{next(files)}.db'}"
+        return fresh_url(kind)
 
     machine = type("Machine", (History,), {"opened": staticmethod(opened), "url": staticmethod(url)})
     run_state_machine_as_test(machine)
