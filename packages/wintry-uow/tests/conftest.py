@@ -76,6 +76,18 @@ class Products(Repository[Product, str], entity=Product):
     async def find_by_name_order_by_sku_desc(self, *, name: str) -> list[Product]: ...
 
     @query
+    async def get_by_sku_for_update(self, *, sku: str) -> Product | None: ...
+
+    @query
+    async def get_by_batches__reference_for_update(self, *, batches__reference: str) -> Product | None: ...
+
+    @query
+    async def find_by_sku_in_for_update(self, *, sku: list[str]) -> list[Product]: ...
+
+    @query
+    async def find_by_name_for_update(self, *, name: str) -> list[Product]: ...
+
+    @query
     async def count_by_name(self, *, name: str) -> int: ...
 
     @query
@@ -191,6 +203,10 @@ class Probe:
     async def load(self, execution: Watched, model: Any, ids: Any) -> Any:
         self.step("load")
         return await self.backend.load(execution.real, model, ids)
+
+    async def lock(self, execution: Watched, model: Any, ids: Any) -> None:
+        self.step("lock")
+        await self.backend.lock(execution.real, model, ids)
 
     async def write(self, execution: Watched, operations: Sequence[Operation]) -> None:
         self.step("write")

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from wintry.models import info
 
-from ..backend import Execution, Operation, Options, Remembered
+from ..backend import LOCKED, Execution, Operation, Options, Remembered
 from ..errors import ConfigurationError, DefinitionError, StoreError, Unreachable, Unsupported
 from . import schema
 from .client import Client
@@ -93,11 +93,14 @@ class MongoBackend:
         `isolation`: None is a snapshot; "autocommit", of a read-only execution, lets each statement stand for itself.
         `timeout` in seconds bounds the whole. Raises `Unsupported` for another isolation.
         """
-        if isolation not in (None, "snapshot", "autocommit"):
+        if isolation not in (None, "snapshot", "autocommit", LOCKED):
             raise Unsupported(str(self), f"there is no isolation {isolation!r}", "transactions see a snapshot here")
         return MongoExecution(
             self, read_only=read_only, autocommit=read_only and isolation == "autocommit", timeout=timeout
         )
+
+    async def lock(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> None:
+        """The server has no lock that is waited for: another process's write is a `Conflict`."""
 
     async def load(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> Sequence[Loaded]:
         """Whole aggregates and their versions by id, in the order of `ids`; what is not there is left out."""

@@ -4,7 +4,10 @@ SQLAlchemy pools the connections, compiles, and is told AUTOCOMMIT, so that its 
 one is begun and ended here, by statements on the driver's connection (`begin`, `send`, `undo`). What goes through
 SQLAlchemy's session and what goes to the driver run on one connection, so both are in it.
 
-A unit begins at REPEATABLE READ: it sees one snapshot, and writing what another changed meanwhile is a `Conflict`. Rows
+A unit begins at REPEATABLE READ: it sees one snapshot, and writing what another changed meanwhile is a `Conflict`. One
+that locks begins at READ COMMITTED and locks in a statement of its own: the next one sees what the last holder stored,
+where a single statement would have taken its snapshot before it waited, and find the root of today with children of
+yesterday. Rows
 of one statement are pipelined (`executemany`, `fetchmany`): a flush is one round trip for each table and kind of
 change. What was cancelled is cancelled on the server too; asyncpg does it, and what comes next on the connection waits
 for that. A time limit is kept twice, by the driver's deadline and by `statement_timeout`, for what SQLAlchemy sends.
@@ -27,6 +30,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from ...backend import LOCKED
 from ...errors import ConfigurationError, Conflict, StoreError, UnitAborted, UnitTimeout, Unreachable
 from ..statements import Refused, Row, Step
 from .options import number
@@ -34,6 +38,8 @@ from .postgresql_expressions import PostgreSQLExpressions
 
 _SCHEMA_LOCK: Final = 0x77696E7472790001  # whoever makes tables in a database waits for whoever does already
 _UNDO_PATIENCE: Final = 10.0
+# Who waited for a lock must see what its holder stored, so that each statement needs a snapshot of its own.
+_LEVELS: Final[Mapping[str | None, str]] = MappingProxyType({"serializable": "SERIALIZABLE", LOCKED: "READ COMMITTED"})
 
 _CONFLICTS: Final = MappingProxyType(
     {
@@ -69,6 +75,7 @@ class PostgreSQL:
     kind = "postgresql"
     isolations = ("snapshot", "serializable")
     remote = True
+    locks = True
     expressions = PostgreSQLExpressions()
     table_options: Mapping[str, Any] = MappingProxyType({})
     types: Mapping[type, sa.types.TypeEngine[Any]] = MappingProxyType(
@@ -177,7 +184,7 @@ class PostgreSQL:
         """
         if schema:
             return f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
-        level = "SERIALIZABLE" if isolation == "serializable" else "REPEATABLE READ"
+        level = _LEVELS.get(isolation, "REPEATABLE READ")
         text = f"BEGIN ISOLATION LEVEL {level}{' READ ONLY' if read_only else ''}"
         return text if timeout is None else f"{text}; SET LOCAL statement_timeout = {max(round(timeout * 1000), 1)}"
 
