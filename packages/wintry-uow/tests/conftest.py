@@ -331,3 +331,9 @@ def probed(backends: Any) -> Iterator[World]:
     world = World(Probed(backends))
     yield world
     assert world.backends.probe.open == set()
+
+
+@pytest.fixture
+def world_of() -> Callable[[Any], World]:
+    """A world over `Backends` of the test's own."""
+    return World

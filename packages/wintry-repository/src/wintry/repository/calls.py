@@ -109,7 +109,9 @@ class Call:
         await session.lock(model, tuple(ids))
         found = await self._objects(caller, session, values)
         if not ids.issuperset(id_of(object) for object in found):
-            raise Conflict(f"{self._shown(values)}: what fits changed while the locks were waited for: run the unit again")
+            raise Conflict(
+                f"{self._shown(values)}: what fits changed while the locks were waited for: run the unit again"
+            )
         return found
 
     async def _tuple(self, caller: Caller, values: Values) -> tuple[Model, ...]:

@@ -44,6 +44,8 @@ class MongoBackend:
         self._documents: dict[type[Model], Documents] = {}
         self._indexes: dict[type[Model], tuple[schema.Index, ...]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.busy: dict[MongoExecution, asyncio.Task[Any] | None] = {}
+        """The executions that have a statement under way, and the tasks that wait for it."""
 
     def __str__(self) -> str:
         return f"backend {self.name!r} ({self.kind}, {self.client})"

@@ -44,6 +44,7 @@ STANDALONE: Final = (
 )
 _COMMIT_SECONDS: Final = 10.0
 _PAUSE: Final = 0.05
+_UNDO_SECONDS: Final = 30.0  # a server that takes longer to end a transaction ends it by itself, later
 
 
 class MongoExecution:
@@ -118,6 +119,8 @@ class MongoExecution:
     ) -> T:
         """What `call(session)` gives; `meaning` tells errors that only the caller can name."""
         await self.begin()
+        busy = self._backend.busy
+        busy[self] = asyncio.current_task()
         try:
             if self._deadline is None:
                 return await call(self._session)
@@ -134,6 +137,8 @@ class MongoExecution:
         except BaseException as error:  # cancelled: whether the statement ran is not known
             self.abort(error)
             raise
+        finally:
+            del busy[self]
 
     def writing(self) -> None:
         """Raises `StoreError` where only reading is allowed."""
@@ -149,7 +154,18 @@ class MongoExecution:
         """The error of the taxonomy that an error of the driver means here."""
         if self._deadline is not None and (error.timeout or isinstance(error, ExecutionTimeout)):
             return self._late()
+        if isinstance(error, WaitQueueTimeoutError):
+            return self._exhausted()
         return translate(error, str(self._backend))
+
+    def _exhausted(self) -> Unreachable:
+        client, others = self._backend.client, [task for each, task in self._backend.busy.items() if each is not self]
+        names = sorted({task.get_name() for task in others if task is not None})
+        return Unreachable(
+            f"{self._backend}: no connection came free within {client.wait:g} s; all {client.pool_size} are held by"
+            f" statements of {', '.join(names) or 'others'}, of which some may wait as well: raise pool_size, or let"
+            " fewer units run at once"
+        )
 
     def _late(self) -> UnitTimeout:
         return UnitTimeout(f"{self._backend}: the time that was given is over; everything is rolled back")
@@ -168,7 +184,7 @@ class MongoExecution:
             try:
                 await self._commit(self._session)
             except PyMongoError as error:
-                raise self.translate(error) from error
+                raise self._unanswered(error) or self.translate(error) from error
             finally:
                 await self.close()
         await self.close()
@@ -186,6 +202,14 @@ class MongoExecution:
                     raise
             await asyncio.sleep(_PAUSE)
 
+    def _unanswered(self, error: PyMongoError) -> Exception | None:
+        """The error of a commit that was sent, and of which nothing more is known."""
+        if not error.has_error_label(UNKNOWN_RESULT):
+            return None
+        kind = Unreachable if self._deadline is None else UnitTimeout
+        text = f"{self._backend}: it did not answer the commit: whether that was done is not known ({told(error)})"
+        return kind(text)
+
     async def rollback(self) -> None:
         """Undo everything and close it."""
         await self.close()
@@ -199,12 +223,15 @@ class MongoExecution:
         """Roll back what is open on the server, to look at what is stored beside it."""
         session, self._session = self._session, None
         if session is not None:
-            await asyncio.shield(self._backend.spawn(self._end(session)))
+            ending = self._backend.spawn(self._end(session))
+            if not isinstance(self._failure, UnitTimeout):  # who has no time left is not kept waiting
+                await asyncio.shield(ending)
 
     async def _end(self, session: Any) -> None:
         try:
             if session.in_transaction:
-                await session.abort_transaction()
+                with pymongo.timeout(_UNDO_SECONDS):
+                    await session.abort_transaction()
         except PyMongoError:
             pass  # the server ends a transaction that it hears nothing of
         finally:
@@ -213,18 +240,18 @@ class MongoExecution:
 
 def translate(error: PyMongoError, where: str) -> Exception:
     """The error of the taxonomy that an error of the driver means on the store `where`."""
-    text = redacted(str(error))
+    text = told(error)
     code = getattr(error, "code", None)
-    if isinstance(error, WaitQueueTimeoutError):
-        return Unreachable(f"{where}: no connection of the pool became free in time; units hold all of them: {text}")
     if isinstance(error, ServerSelectionTimeoutError):
         return Unreachable(f"{where} does not answer: {text}")
     if isinstance(error, OperationFailure) and code == 20 and "replica set" in text:
         return ConfigurationError(f"{where}: {STANDALONE}")
+    if code == WRITE_CONFLICT:
+        return Conflict(f"{where}: another transaction came first: run the unit again ({text})")
+    if error.has_error_label(TRANSIENT):
+        return Conflict(f"{where}: the server has ended this transaction: run the unit again ({text})")
     if code == NO_SUCH_TRANSACTION:
         return UnitAborted(f"{where}: the server has ended this transaction: {text}")
-    if code == WRITE_CONFLICT or error.has_error_label(TRANSIENT):
-        return Conflict(f"{where}: another transaction came first, or the server changed its mind: {text}")
     if isinstance(error, ConnectionFailure):
         return Unreachable(f"{where} does not answer: {text}")
     if isinstance(error, DocumentTooLarge):
@@ -234,3 +261,9 @@ def translate(error: PyMongoError, where: str) -> Exception:
     if isinstance(error, DriverConfigurationError):
         return ConfigurationError(f"{where}: {text}")
     return StoreError(f"{where}: {text}")
+
+
+def told(error: PyMongoError) -> str:
+    """What the server or the driver says, without the documents around it and without passwords."""
+    details = error.details if isinstance(error, OperationFailure) else None
+    return redacted(str((details or {}).get("errmsg") or error))

@@ -166,7 +166,9 @@ class Loader:
         binds = [sa.bindparam(f"id_{place}", type_=sa.types.NullType()) for place in range(len(key))]
         single = select.where(*(column == bind for column, bind in zip(key, binds, strict=True)))
         many = select.where(say.keys(key, self._kinds))
-        locked = sa.select(sa.literal_column("1")).where(say.keys(key, self._kinds)).order_by(*key).with_for_update()
+        locked: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).where(say.keys(key, self._kinds)).order_by(*key).with_for_update()
+        )
         self._lock = f"{locked.compile(dialect=compiler)} /* {reader.root.info.name} locked */"
         self._single = f"{single.compile(dialect=compiler)} /* {reader.root.info.name} by id */"
         self._many = f"{many.compile(dialect=compiler)} /* {reader.root.info.name} by ids */"

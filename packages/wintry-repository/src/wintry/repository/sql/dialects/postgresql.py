@@ -37,7 +37,7 @@ from .options import number
 from .postgresql_expressions import PostgreSQLExpressions
 
 _SCHEMA_LOCK: Final = 0x77696E7472790001  # whoever makes tables in a database waits for whoever does already
-_UNDO_PATIENCE: Final = 10.0
+_UNDO_PATIENCE: Final = 2.0  # seconds that a ROLLBACK may take before the connection is closed instead
 # Who waited for a lock must see what its holder stored, so that each statement needs a snapshot of its own.
 _LEVELS: Final[Mapping[str | None, str]] = MappingProxyType({"serializable": "SERIALIZABLE", LOCKED: "READ COMMITTED"})
 
@@ -140,7 +140,7 @@ class PostgreSQL:
         return self._engine
 
     async def connect(self, *, read_only: bool) -> sa.Connection:
-        """A connection that was alive when last heard of. Raises `Unreachable`, `StoreError` where none comes free."""
+        """A connection that was alive when last heard of. Raises `Unreachable`, also where none comes free."""
         while True:
             connection = await self._checked_out()
             driver = connection.connection.driver_connection
@@ -162,7 +162,7 @@ class PostgreSQL:
         try:
             connection = (await self._engine.connect()).sync_connection
         except exc.TimeoutError as error:
-            raise StoreError(self._exhausted()) from error
+            raise Unreachable(self._exhausted()) from error
         except TimeoutError as error:
             raise Unreachable(f"{self} does not answer: see that the server runs and is reachable") from error
         assert connection is not None, "it was opened just now"
