@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pymongo
@@ -192,15 +193,20 @@ class MongoExecution:
     async def _commit(self, session: Any) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + _COMMIT_SECONDS if self._deadline is None else self._deadline
+        # A time limit makes each command of the driver much dearer: the first attempt has only the unit's own.
+        limit: AbstractContextManager[None] = (
+            nullcontext() if self._deadline is None else pymongo.timeout(max(until - loop.time(), _PAUSE))
+        )
         while True:
             try:
-                with pymongo.timeout(max(until - loop.time(), _PAUSE)):
+                with limit:
                     await session.commit_transaction()
                 return
             except PyMongoError as error:
                 if not error.has_error_label(UNKNOWN_RESULT) or loop.time() >= until:
                     raise
             await asyncio.sleep(_PAUSE)
+            limit = pymongo.timeout(max(until - loop.time(), _PAUSE))
 
     def _unanswered(self, error: PyMongoError) -> Exception | None:
         """The error of a commit that was sent, and of which nothing more is known."""
@@ -222,16 +228,17 @@ class MongoExecution:
     async def end(self) -> None:
         """Roll back what is open on the server, to look at what is stored beside it."""
         session, self._session = self._session, None
-        if session is not None:
+        if session is not None and not session.in_transaction:
+            await session.end_session()  # which asks nobody
+        elif session is not None:
             ending = self._backend.spawn(self._end(session))
             if not isinstance(self._failure, UnitTimeout):  # who has no time left is not kept waiting
                 await asyncio.shield(ending)
 
     async def _end(self, session: Any) -> None:
         try:
-            if session.in_transaction:
-                with pymongo.timeout(_UNDO_SECONDS):
-                    await session.abort_transaction()
+            with pymongo.timeout(_UNDO_SECONDS):
+                await session.abort_transaction()
         except PyMongoError:
             pass  # the server ends a transaction that it hears nothing of
         finally:
