@@ -17,7 +17,7 @@ SELECT products._version, products.sku, array((
 FROM products WHERE
 """
 BY_SKU = f"{SELECT} products.sku = $1"
-WITH_REFERENCE = "EXISTS (SELECT 1 FROM product_batches AS x WHERE x._product_sku = products.sku AND x.reference = $1)"
+WITH_REFERENCE = "products.sku IN (SELECT _product_sku FROM product_batches WHERE reference = $1)"
 BY_REFERENCE = f"{SELECT} {WITH_REFERENCE} ORDER BY products.sku LIMIT 2"
 COUNT = f"SELECT count(*) FROM products WHERE {WITH_REFERENCE}"
 GUARD = "UPDATE products SET _version = $1 WHERE sku = $2 AND _version = $3 RETURNING sku"
