@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
+from beanie import Document, init_beanie
+from pydantic import BaseModel
+from pymongo import AsyncMongoClient
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import selectinload
 
@@ -42,7 +45,11 @@ pg_allocate = Case(
     loops=100,
 )
 pg_read = Case(name="read only on PostgreSQL", goals=[Goal("limit", at_most=1.15)])
-mongo_allocate = Case(name="allocate on MongoDB", goals=[Goal("limit", at_most=1.3)], loops=100)
+mongo_allocate = Case(
+    name="allocate on MongoDB",
+    goals=[Goal("limit", at_most=1.3), Goal("Beanie", at_most=1.0)],
+    loops=100,
+)
 mongo_read = Case(name="read only on MongoDB", goals=[Goal("limit", at_most=1.15)])
 pg_hot = Case(
     name="64 orders on one product, PostgreSQL",
@@ -184,6 +191,53 @@ async def _() -> AsyncIterator[Operation]:
     turn = turns()
     async with by_hand(mongodb, mongodb_limit.Store) as store:
         yield lambda: store.allocate(*turn())
+
+
+class LineDocument(BaseModel):
+    qty: int
+    orderid: str
+
+
+class BatchDocument(BaseModel):
+    sku: str
+    quantity: int
+    reference: str
+    lines: list[LineDocument]
+
+
+class ProductDocument(Document):
+    id: str  # type: ignore[assignment]  # as documented: any type may be the id
+    batches: list[BatchDocument]
+
+    class Settings:
+        name = "products"
+        use_state_management = True
+        use_revision = True
+
+
+@mongo_allocate.peer("Beanie")
+@asynccontextmanager
+async def _() -> AsyncIterator[Operation]:
+    turn = turns()
+    with mongodb() as url:
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
+        await init_beanie(database=client.get_default_database(), document_models=[ProductDocument])
+        for product in products():
+            batches = [BatchDocument(**batch) for batch in product.to_dict()["batches"]]
+            await ProductDocument(id=product.sku, batches=batches).insert()
+
+        async def operation() -> int:
+            sku, orderid = turn()
+            async with client.start_session() as session, await session.start_transaction():
+                product = await ProductDocument.get(sku, session=session)
+                assert product is not None, "it was inserted above"
+                lines = product.batches[0].lines
+                lines.append(LineDocument(orderid=orderid, qty=1))
+                await product.save_changes(session=session)
+            return len(lines)
+
+        yield operation
+        await client.close()
 
 
 @mongo_read.ours
