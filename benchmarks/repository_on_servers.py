@@ -53,14 +53,14 @@ def get(products: Any) -> Callable[[], Any]:
 
 def by_reference(products: Any) -> Callable[[], Any]:
     references = itertools.cycle(f"{sku}-1" for sku in SKUS)
-    if isinstance(products, Repository):
+    if isinstance(products, Catalogue):
         return lambda: products.get_by_batches__reference(batches__reference=next(references))
     return lambda: products.get_by_reference(next(references))
 
 
 def count(products: Any) -> Callable[[], Any]:
     references = itertools.cycle(f"{sku}-1" for sku in SKUS)
-    if isinstance(products, Repository):
+    if isinstance(products, Catalogue):
         return lambda: products.count_by_batches__reference(batches__reference=next(references))
     return lambda: products.count_by_reference(next(references))
 

@@ -7,11 +7,11 @@ are written as their documentation shows; SQLAlchemy maps the same rows as on SQ
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
-from beanie import Document, init_beanie
 from pydantic import BaseModel
 from pymongo import AsyncMongoClient
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -205,23 +205,24 @@ class BatchDocument(BaseModel):
     lines: list[LineDocument]
 
 
-class ProductDocument(Document):
-    id: str  # type: ignore[assignment]  # as documented: any type may be the id
-    batches: list[BatchDocument]
-
-    class Settings:
-        name = "products"
-        use_state_management = True
-        use_revision = True
-
-
 @mongo_allocate.peer("Beanie")
 @asynccontextmanager
 async def _() -> AsyncIterator[Operation]:
+    beanie: Any = importlib.import_module("beanie")
+
+    class ProductDocument(beanie.Document):  # type: ignore[misc]  # not installed where types are checked
+        id: str
+        batches: list[BatchDocument]
+
+        class Settings:
+            name = "products"
+            use_state_management = True
+            use_revision = True
+
     turn = turns()
     with mongodb() as url:
         client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
-        await init_beanie(database=client.get_default_database(), document_models=[ProductDocument])
+        await beanie.init_beanie(database=client.get_default_database(), document_models=[ProductDocument])
         for product in products():
             batches = [BatchDocument(**batch) for batch in product.to_dict()["batches"]]
             await ProductDocument(id=product.sku, batches=batches).insert()
