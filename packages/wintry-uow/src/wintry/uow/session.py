@@ -73,7 +73,7 @@ class UnitSession:
         """Wait for a turn with these aggregates, and begin the transaction that has them for itself."""
         self._unit.check()
         root = info(model).root
-        places = [(root, id) for id in ids]
+        places = [(root, id) for id in dict.fromkeys(ids)]
         if self.held and all(place in self.held for place in places):
             return
         self._unit.claim_lock(f"{model.__name__} {', '.join(map(repr, ids))}")
