@@ -113,6 +113,42 @@ async def test_a_locked_load_is_the_first_call(world: Any) -> None:
 
 
 @pytest.mark.contract("UOW-302")
+async def test_two_who_want_the_same_two_never_wait_for_each_other(world: Any) -> None:
+    """Both are in line when the two come free, one for each of them; they asked in different orders."""
+    table, chair = (world.Product, "TABLE"), (world.Product, "CHAIR")
+    has_table, has_chair, first, second = (locks.Held(world.products.backend) for _ in range(4))
+    await has_table.take([table])
+    await has_chair.take([chair])
+    taking = [asyncio.create_task(first.take([table, chair])), asyncio.create_task(second.take([chair, table]))]
+    await asyncio.sleep(0)
+    has_table.release()
+    has_chair.release()
+
+    async with asyncio.timeout(5):
+        await taking[0]
+        first.release()
+        await taking[1]
+    second.release()
+    assert not locks._lines[world.products.backend]
+
+
+@pytest.mark.contract("UOW-304")
+async def test_a_commit_lets_the_next_one_in_while_the_block_goes_on(world: Any) -> None:
+    await world.stock()
+
+    async def rename(uow: Any) -> None:
+        (await uow.products.get("TABLE", lock=True)).name += "second"
+
+    async with world.uow as uow:
+        (await uow.products.get("TABLE", lock=True)).name = "first, "
+        await uow.commit()
+        async with asyncio.timeout(5):
+            await asyncio.create_task(world.uow.run(rename))
+
+    assert (await world.products.get("TABLE")).name == "first, second"
+
+
+@pytest.mark.contract("UOW-302")
 async def test_several_are_locked_by_one_query_in_one_order(world: Any) -> None:
     await world.stock("TABLE", 100)
     await world.stock("CHAIR", 100)
