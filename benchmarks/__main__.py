@@ -20,10 +20,10 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def cases(area: str) -> list[Case]:
-    """The cases that stand in the module of an area, in their order there."""
-    if importlib.util.find_spec(f"benchmarks.{area}") is None:
-        return []
-    found = [value for value in vars(importlib.import_module(f"benchmarks.{area}")).values() if isinstance(value, Case)]
+    """The cases that stand in the modules of an area, in their order there."""
+    modules = [name for name in (area, f"{area}_on_servers") if importlib.util.find_spec(f"benchmarks.{name}")]
+    scopes = [vars(importlib.import_module(f"benchmarks.{name}")) for name in modules]
+    found = [value for scope in scopes for value in scope.values() if isinstance(value, Case)]
     names = [case.name for case in found]
     if len(set(names)) != len(names):
         raise SystemExit(f"bench: two cases of {area} have one name: {', '.join(names)}")

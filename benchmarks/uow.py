@@ -71,6 +71,25 @@ class Shop(UnitOfWork):
     products: Products
 
 
+def products() -> list[Product]:
+    """What each contender begins with."""
+    return [
+        Product(
+            sku=sku,
+            batches=[
+                Batch(
+                    reference=f"{sku}-{place}",
+                    sku=sku,
+                    quantity=100_000,
+                    lines=[Line(orderid=f"order-{line}", qty=1) for line in range(5)],
+                )
+                for place in range(3)
+            ],
+        )
+        for sku in SKUS
+    ]
+
+
 @contextmanager
 def file() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bench-uow-") as folder:
@@ -82,23 +101,7 @@ async def shop(path: Path) -> AsyncIterator[Shop]:
     """A shop over a file with the products."""
     async with Backends(default=f"sqlite:///{path}") as backends:
         uow = Shop(products=Products(backends))
-        await uow.products.create_many(
-            entities=[
-                Product(
-                    sku=sku,
-                    batches=[
-                        Batch(
-                            reference=f"{sku}-{place}",
-                            sku=sku,
-                            quantity=100_000,
-                            lines=[Line(orderid=f"order-{line}", qty=1) for line in range(5)],
-                        )
-                        for place in range(3)
-                    ],
-                )
-                for sku in SKUS
-            ]
-        )
+        await uow.products.create_many(entities=products())
         yield uow
 
 

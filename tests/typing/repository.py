@@ -54,6 +54,8 @@ async def main(backends: Backends, container: Container) -> None:
     assert_type(await products.count_by_sku(sku="chair"), int)
     assert_type(await products.create(entity=Product(sku="chair")), Product)
     assert_type(await products.get(id="chair"), Product | None)
+    assert_type(await products.get("chair", lock=True), Product | None)
+    assert_type(await products.one("chair", lock=True), Product)
     assert_type(products.backends, Backends)
     await products.get_by_sku("chair")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await products.get_by_sku(name="chair")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wintry.models import Array, Model, RequiredId
-from wintry.repository import AmbiguousQueryName, Backends, DefinitionError, Repository, query
+from wintry.repository import AmbiguousQueryName, Backends, DefinitionError, Repository, RepositoryError, query
 from wintry.repository.language.operators import SPELLINGS, Operator
 from wintry.repository.language.parser import VERBS
 
@@ -238,3 +238,40 @@ async def test_names_that_mean_nothing(name: str, reason: str, backends: Backend
         await ask(backends, name, "sku")
 
     assert reason in str(caught.value)
+
+
+@pytest.mark.contract("REPO-400")
+async def test_a_name_that_ends_in_for_update_locks_and_needs_a_unit(backends: Backends) -> None:
+    with pytest.raises(RepositoryError, match=r"Items\.asking: a lock lasts as long as a unit of work"):
+        await ask(backends, "get_by_sku_for_update", "sku", sku="b")
+    async with Backends(default="memory://") as other:
+        with pytest.raises(RepositoryError, match="a lock lasts"):
+            await ask(other, "find_first_2_by_qty_gt_order_by_sku_desc_for_update", "qty_gt", qty_gt=0)
+
+
+@pytest.mark.contract("REPO-400")
+async def test_what_loads_nothing_cannot_lock(backends: Backends) -> None:
+    with pytest.raises(DefinitionError, match="'count' loads nothing that could be locked"):
+        await ask(backends, "count_by_sku_for_update", "sku", sku="b")
+
+
+@pytest.mark.contract("REPO-400", "REPO-016")
+async def test_a_wrong_word_before_for_update_is_shown_with_the_good_name(backends: Backends) -> None:
+    with pytest.raises(DefinitionError, match="did you mean 'sku', as in 'get_by_sku_for_update'"):
+        await ask(backends, "get_by_skuu_for_update", "sku", sku="b")
+
+
+@pytest.mark.contract("REPO-400", "REPO-007")
+async def test_a_field_may_end_in_for_update(backends: Backends) -> None:
+    class Notice(Model):
+        id: str = RequiredId()
+        for_update: int = 0
+
+    class Notices(Repository[Notice, str], entity=Notice):
+        @query
+        async def find_by_for_update(self, *, for_update: int) -> list[Notice]: ...
+
+    notices = Notices(backends)
+    await notices.create(entity=Notice(id="a", for_update=3))
+
+    assert [notice.id for notice in await notices.find_by_for_update(for_update=3)] == ["a"]

@@ -1,17 +1,25 @@
 """A shop in every store, and a store that can be watched and broken.
 
-`backends` gives a test each kind of store in turn. `probe` stands between the repositories and such a store: it counts
-what units ask of it, keeps what they send, and fails at the call that a test names.
+`backends` gives a test each kind of store in turn, `racing_url` those in which two units can write at the same time: on
+SQLite the second waits for the first. `probe` stands between the repositories and a store: it counts what units ask of
+it, keeps what they send, and fails at the call that a test names.
+
+The databases on servers are the module's, and emptied after each test; their tables stay.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
+from pymongo import MongoClient
 
 from wintry.models import Array, Field, Model, RequiredId
 from wintry.repository import Backends, Repository, query
@@ -66,6 +74,18 @@ class Products(Repository[Product, str], entity=Product):
 
     @query
     async def find_by_name_order_by_sku_desc(self, *, name: str) -> list[Product]: ...
+
+    @query
+    async def get_by_sku_for_update(self, *, sku: str) -> Product | None: ...
+
+    @query
+    async def get_by_batches__reference_for_update(self, *, batches__reference: str) -> Product | None: ...
+
+    @query
+    async def find_by_sku_in_for_update(self, *, sku: list[str]) -> list[Product]: ...
+
+    @query
+    async def find_by_name_for_update(self, *, name: str) -> list[Product]: ...
 
     @query
     async def count_by_name(self, *, name: str) -> int: ...
@@ -184,6 +204,10 @@ class Probe:
         self.step("load")
         return await self.backend.load(execution.real, model, ids)
 
+    async def lock(self, execution: Watched, model: Any, ids: Any) -> None:
+        self.step("lock")
+        await self.backend.lock(execution.real, model, ids)
+
     async def write(self, execution: Watched, operations: Sequence[Operation]) -> None:
         self.step("write")
         self.sent.append(tuple(operations))
@@ -213,10 +237,69 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+STORES = ("memory", "sqlite", "postgresql", "mongodb")
+RACING = ("memory", "postgresql", "mongodb")
+
+
+@pytest.fixture
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """The URL of an empty store of a kind; each call gives one of its own, or the same one emptied."""
+    number = itertools.count()
+
+    def fresh(kind: str) -> str:
+        if kind == "memory":
+            return "memory://"
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / f'shop{next(number)}.db'}"
+        url: str = request.getfixturevalue("shared_postgres_url" if kind == "postgresql" else "shared_mongodb_url")
+        used.add(url)
+        empty(url)
+        return url
+
+    used: set[str] = set()
+    yield fresh
+    for url in used:
+        empty(url)
+
+
+def empty(url: str) -> None:
+    """Delete all rows or documents; tables, collections and indexes stay."""
+    if url.startswith("mongodb"):
+        with MongoClient[dict[str, Any]](url) as client:
+            database = client.get_default_database()
+            for name in database.list_collection_names():
+                database[name].delete_many({})
+        return
+
+    async def truncate() -> None:
+        connection = await asyncpg.connect(url)
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        if rows:
+            await connection.execute(f"TRUNCATE {', '.join(row[0] for row in rows)}")
+        await connection.close()
+
+    with ThreadPoolExecutor(1) as pool:  # the test's own thread may have an event loop
+        pool.submit(asyncio.run, truncate()).result()
+
+
+@pytest.fixture(params=STORES)
+def url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> str:
     """A store of each kind."""
-    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'shop.db'}"
+    return fresh_url(request.param)
+
+
+@pytest.fixture(params=RACING)
+def racing_url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> str:
+    """A store of each kind in which two units can write at the same time."""
+    return fresh_url(request.param)
+
+
+@pytest.fixture(params=["in memory", "on servers"])
+def two_urls(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> dict[str, str]:
+    """Two stores, by the names of their backends."""
+    if request.param == "in memory":
+        return {"default": "memory://a", "other": "memory://b"}
+    return {"default": fresh_url("postgresql"), "other": fresh_url("mongodb")}
 
 
 @pytest.fixture
@@ -248,3 +331,9 @@ def probed(backends: Any) -> Iterator[World]:
     world = World(Probed(backends))
     yield world
     assert world.backends.probe.open == set()
+
+
+@pytest.fixture
+def world_of() -> Callable[[Any], World]:
+    """A world over `Backends` of the test's own."""
+    return World

@@ -8,10 +8,10 @@ the stored form, read outside of any unit, is what it should be.
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from wintry.models import same
 from wintry.uow import AlreadyExists, ConcurrentModification
 
+LOCAL = ("memory", "sqlite")
 SKUS = ("A", "B", "C")
 skus = st.sampled_from(SKUS)
 numbers = st.integers(0, 3)
@@ -243,12 +244,13 @@ class History(RuleBasedStateMachine):
 
 
 @pytest.mark.contract("UOW-010", "UOW-012", "UOW-018", "UOW-020", "UOW-021", "UOW-023", "UOW-024", "UOW-030", "UOW-031")
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_histories(opened: Any, kind: str, tmp_path: Path) -> None:
-    files = itertools.count()
-
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", [*LOCAL, "postgresql", "mongodb"])
+def test_histories(opened: Any, kind: str, fresh_url: Callable[[str], str]) -> None:
     def url() -> str:
-        return "memory://" if kind == "memory" else f"sqlite:///{tmp_path / f'{next(files)}.db'}"
+        return fresh_url(kind)
 
     machine = type("Machine", (History,), {"opened": staticmethod(opened), "url": staticmethod(url)})
-    run_state_machine_as_test(machine)
+    examples = settings().max_examples
+    # A history costs a connection and a look at the schema on a server, more than its steps.
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples if kind in LOCAL else examples // 4))

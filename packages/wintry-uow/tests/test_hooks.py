@@ -94,8 +94,8 @@ async def test_every_rollback_is_told(world: Any, end: str) -> None:
 
 
 @pytest.mark.contract("UOW-052")
-async def test_each_failed_attempt_of_a_retry_is_told(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_each_failed_attempt_of_a_retry_is_told(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         await world.stock()
         hook = Told()
         attempts = 0
@@ -256,8 +256,8 @@ class Ambient(Unit):
 
 
 @pytest.mark.contract("UOW-054")
-async def test_a_unit_over_every_backend(opened: Any) -> None:
-    async with opened(default="memory://a", other="memory://b") as world:
+async def test_a_unit_over_every_backend(opened: Any, two_urls: dict[str, str]) -> None:
+    async with opened(**two_urls) as world:
         elsewhere = world.Elsewhere(world.backends)
         told = Told()
 
@@ -279,8 +279,8 @@ async def test_a_unit_over_every_backend(opened: Any) -> None:
 
 
 @pytest.mark.contract("UOW-054")
-async def test_a_changed_object_claims_its_backend_when_it_is_stored(opened: Any) -> None:
-    async with opened(default="memory://a", other="memory://b") as world:
+async def test_a_changed_object_claims_its_backend_when_it_is_stored(opened: Any, two_urls: dict[str, str]) -> None:
+    async with opened(**two_urls) as world:
         elsewhere = world.Elsewhere(world.backends)
         await elsewhere.create(entity=world.Customer(id="ann"))
 

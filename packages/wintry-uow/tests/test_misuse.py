@@ -98,8 +98,8 @@ async def test_an_object_that_the_unit_does_not_hold(world: Any) -> None:
 
 
 @pytest.mark.contract("UOW-082")
-async def test_an_object_of_another_running_unit(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_an_object_of_another_running_unit(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
 
         async def take(product: Any) -> None:
             async with world.uow as uow:
@@ -191,7 +191,7 @@ async def test_the_time_of_a_unit(opened: Any, tmp_path: Any) -> None:
 
 
 @pytest.mark.contract("UOW-053")
-async def test_a_resource_that_no_store_has(opened: Any) -> None:
-    async with opened(default="memory://") as world, world.uow as uow:
+async def test_a_resource_that_no_store_has(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world, world.uow as uow:
         with pytest.raises(Unsupported, match="no backend of this unit has a Event"):
             await uow.resource(asyncio.Event)

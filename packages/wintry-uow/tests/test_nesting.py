@@ -1,5 +1,6 @@
 """Units inside of units, and units over several stores."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -112,8 +113,8 @@ async def test_a_unit_that_joins_cannot_ask_for_another_isolation_or_time(world:
 
 
 @pytest.mark.contract("UOW-062")
-async def test_a_unit_over_another_store_is_a_transaction_of_its_own(opened: Any) -> None:
-    async with opened(default="memory://a", other="memory://b") as world:
+async def test_a_unit_over_another_store_is_a_transaction_of_its_own(opened: Any, two_urls: dict[str, str]) -> None:
+    async with opened(**two_urls) as world:
         elsewhere = world.Elsewhere(world.backends)
         other = UnitOfWork(customers=elsewhere)
 
@@ -132,8 +133,10 @@ async def test_a_unit_over_another_store_is_a_transaction_of_its_own(opened: Any
 
 
 @pytest.mark.contract("UOW-062")
-async def test_a_call_on_a_store_that_no_unit_covers_is_a_transaction_of_its_own(opened: Any) -> None:
-    async with opened(default="memory://a", other="memory://b") as world:
+async def test_a_call_on_a_store_that_no_unit_covers_is_a_transaction_of_its_own(
+    opened: Any, two_urls: dict[str, str]
+) -> None:
+    async with opened(**two_urls) as world:
         elsewhere = world.Elsewhere(world.backends)
 
         async with world.uow as uow:
@@ -144,8 +147,8 @@ async def test_a_call_on_a_store_that_no_unit_covers_is_a_transaction_of_its_own
 
 
 @pytest.mark.contract("UOW-063")
-async def test_several_stores_are_refused_unless_asked_for(opened: Any) -> None:
-    async with opened(default="memory://a", other="memory://b") as world:
+async def test_several_stores_are_refused_unless_asked_for(opened: Any, two_urls: dict[str, str]) -> None:
+    async with opened(**two_urls) as world:
         uow: Any = UnitOfWork(products=world.products, customers=world.Elsewhere(world.backends))
 
         with pytest.raises(SeveralBackends, match="default, other"):
@@ -181,8 +184,6 @@ async def test_a_commit_that_fails_half_way_says_what_was_committed(opened: Any)
                 await scope.products.create(entity=world.Product(sku="TABLE"))
                 await scope.customers.create(entity=world.Customer(id="ann"))
                 assert await scope.customers.count() == 1
-                import asyncio
-
                 await asyncio.create_task(faster())
                 await scope.commit()
 

@@ -17,6 +17,7 @@ def test_the_public_names() -> None:
         "ConcurrentUnitUse",
         "Conflict",
         "ForeignObject",
+        "LockTooLate",
         "NotEntered",
         "NotFound",
         "Options",

@@ -50,8 +50,8 @@ async def test_run_rolls_back_what_raises_and_does_not_repeat_it(world: Any) -> 
 
 
 @pytest.mark.contract("UOW-040")
-async def test_a_conflict_runs_all_of_it_again_with_fresh_objects(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_a_conflict_runs_all_of_it_again_with_fresh_objects(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         await world.stock()
         scopes, seen = [], []
 
@@ -72,8 +72,8 @@ async def test_a_conflict_runs_all_of_it_again_with_fresh_objects(opened: Any) -
 
 
 @pytest.mark.contract("UOW-040")
-async def test_a_conflict_that_the_function_swallowed_is_retried_too(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_a_conflict_that_the_function_swallowed_is_retried_too(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         await world.stock()
         attempts = 0
 
@@ -101,8 +101,8 @@ async def always_late(world: Any, uow: Any) -> None:
 
 
 @pytest.mark.contract("UOW-041")
-async def test_retries_cap_the_repetitions(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_retries_cap_the_repetitions(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         await world.stock()
 
         with pytest.raises(Conflict) as caught:
@@ -113,8 +113,8 @@ async def test_retries_cap_the_repetitions(opened: Any) -> None:
 
 
 @pytest.mark.contract("UOW-041")
-async def test_time_ends_the_attempts(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_time_ends_the_attempts(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         await world.stock()
 
         begun = time.monotonic()
@@ -172,8 +172,8 @@ async def test_a_transactional_function_is_one_unit(world: Any) -> None:
 
 
 @pytest.mark.contract("UOW-042")
-async def test_a_transactional_method_covers_what_its_object_holds_and_is_retried(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_a_transactional_method_covers_what_its_object_holds_and_is_retried(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         await world.stock()
 
         class Service:
@@ -220,8 +220,8 @@ async def test_transactional_without_a_repository_says_so() -> None:
 
 
 @pytest.mark.contract("UOW-043")
-async def test_inside_a_unit_run_and_transactional_join_and_run_once(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_inside_a_unit_run_and_transactional_join_and_run_once(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         await world.stock()
         attempts = []
 
@@ -246,8 +246,8 @@ async def test_inside_a_unit_run_and_transactional_join_and_run_once(opened: Any
 
 
 @pytest.mark.contract("UOW-040", "UOW-061")
-async def test_a_unit_that_a_conflict_of_a_joined_one_doomed_is_retried(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_a_unit_that_a_conflict_of_a_joined_one_doomed_is_retried(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         attempts = inner_attempts = 0
 
         @transactional

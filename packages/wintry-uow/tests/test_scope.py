@@ -92,8 +92,8 @@ async def test_an_unbound_repository_called_in_the_units_task_joins_it(world: An
 
 
 @pytest.mark.contract("UOW-004", "UOW-053")
-async def test_a_child_task_starts_with_no_unit(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_a_child_task_starts_with_no_unit(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
         await world.stock()
 
         async with world.uow as uow:
@@ -111,8 +111,8 @@ async def test_a_child_task_starts_with_no_unit(opened: Any) -> None:
 
 
 @pytest.mark.contract("UOW-004")
-async def test_a_unit_entered_in_a_child_task_is_one_of_its_own(opened: Any) -> None:
-    async with opened(default="memory://") as world:
+async def test_a_unit_entered_in_a_child_task_is_one_of_its_own(opened: Any, racing_url: str) -> None:
+    async with opened(default=racing_url) as world:
 
         async def child() -> None:
             async with world.uow as uow:

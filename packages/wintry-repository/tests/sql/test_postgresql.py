@@ -22,7 +22,6 @@ from wintry.repository.errors import (
     ConcurrentModification,
     ConfigurationError,
     Conflict,
-    StoreError,
     UnitAborted,
     UnitTimeout,
     Unreachable,
@@ -352,7 +351,7 @@ async def test_an_exhausted_pool_names_who_holds_it(shared_postgres_url: str) ->
         assert task is not None
         task.set_name("greedy")
         await held.begin()
-        with pytest.raises(StoreError, match=r"all 1 are held by greedy"):
+        with pytest.raises(Unreachable, match=r"all 1 are held by greedy"):
             await backend.execution().begin()
     finally:
         await held.close()

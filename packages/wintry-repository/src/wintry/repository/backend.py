@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, runtime
 from wintry.models import info
 from wintry.models.tracking import Snapshot, snapshot
 
+from .errors import RepositoryError
+
 if TYPE_CHECKING:
     from wintry.models import Model
     from wintry.models.tracking import ChangeSet
@@ -36,6 +38,9 @@ class Missing(Enum):
     DELETED = "deleted"
     """The object was deleted in this unit."""
 
+
+LOCKED: Final = "locked"
+"""The isolation of an execution that waits for what others have locked, and sees what they stored."""
 
 UNKNOWN: Final = Missing.UNKNOWN
 DELETED: Final = Missing.DELETED
@@ -150,7 +155,16 @@ class Backend(Protocol):
     ) -> Execution:
         """A transaction that is not begun yet; `timeout` in seconds.
 
-        A read-only one with the isolation "autocommit" need not bind two statements together; every backend takes it.
+        A read-only one with the isolation "autocommit" need not bind two statements together. One with the isolation
+        `LOCKED` is for `lock`. Every backend takes both.
+        """
+        ...
+
+    async def lock(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> None:
+        """Keep others from changing the roots of these ids until the transaction ends, if the store can.
+
+        `execution` is of the isolation `LOCKED`. What it loads afterwards is what the last holder of the locks stored.
+        Whoever cannot wait there is told `Conflict` when it stores, as ever.
         """
         ...
 
@@ -206,6 +220,10 @@ class Session(Protocol):
 
     def loaded(self, object: Model, version: int, snapshot: Snapshot) -> Model | None:
         """A row was loaded; gives the object to hand out, None where the unit has deleted it."""
+        ...
+
+    async def lock(self, model: type[Model], ids: Sequence[Any]) -> None:
+        """Wait until the aggregates of these ids are this session's alone. Raises the unit's errors of misuse."""
         ...
 
     def missed(self, model: type[Model], sought: Any) -> None:
@@ -336,6 +354,10 @@ class OneCall:
         """Remember what `update` will need, and hand out the object as it is."""
         self.backend.remembered.put(object, version, snapshot)
         return object
+
+    async def lock(self, model: type[Model], ids: Sequence[Any]) -> None:
+        """Raises `RepositoryError`: nothing follows in this transaction that a lock could guard."""
+        raise RepositoryError("a lock lasts as long as a unit of work, and this is a single call")
 
     def missed(self, model: type[Model], sought: Any) -> None:
         """Of no interest: nothing follows in this transaction."""

@@ -18,7 +18,7 @@ from wintry.models import Model, info
 from wintry.models.tracking import snapshot
 
 from .backend import DELETED, OneCall, Session
-from .errors import MultipleFound, NotFound
+from .errors import Conflict, MultipleFound, NotFound, RepositoryError
 from .language.operators import Operator
 from .language.signature import Result
 from .language.tree import Path
@@ -89,10 +89,30 @@ class Call:
         if self._has_lists and self.plan.where is not None and settled(self.plan.where, values) is False:
             return []
         session = caller.joined()
+        if self.plan.locked:
+            return await self._locked(caller, locking(session, self.plan.label), values)
         if session is not None:
             return await self._objects(caller, session, values)
         async with OneCall(caller.backend, read_only=True) as session:
             return await self._objects(caller, session, values)
+
+    async def _locked(self, caller: Caller, session: Session, values: Values) -> list[Model]:
+        """Lock what fits, then load it: what is loaded is what the last holder of the locks has left."""
+        model = self.plan.model
+        if self._id_places is not None:
+            await session.lock(model, (self._id(self._id_places, values),))
+            return await self._objects(caller, session, values)
+        id_of = info(model).id_of
+        async with OneCall(caller.backend, read_only=True) as call:
+            rows: Rows = await caller.queries[self.index].run(await call.begin(), values)
+        ids = {id_of(object) for object, _ in rows}
+        await session.lock(model, tuple(ids))
+        found = await self._objects(caller, session, values)
+        if not ids.issuperset(id_of(object) for object in found):
+            raise Conflict(
+                f"{self._shown(values)}: what fits changed while the locks were waited for: run the unit again"
+            )
+        return found
 
     async def _tuple(self, caller: Caller, values: Values) -> tuple[Model, ...]:
         return tuple(await self._list(caller, values))
@@ -135,8 +155,7 @@ class Call:
     async def _objects(self, caller: Caller, session: Session, values: Values) -> list[Model]:
         model = self.plan.model
         if self._id_places is not None:
-            id = values[self._id_places[0]] if len(self._id_places) == 1 else tuple(values[i] for i in self._id_places)
-            found = await fetch(session, model, id)
+            found = await fetch(session, model, self._id(self._id_places, values))
             return [] if found is None else [found]
         await session.before_read(self._models)
         rows = await caller.queries[self.index].run(await session.begin(), values)
@@ -158,11 +177,22 @@ class Call:
         session.evict(self.plan.model)
         return count
 
+    @staticmethod
+    def _id(places: tuple[int, ...], values: Values) -> Any:
+        return values[places[0]] if len(places) == 1 else tuple([values[place] for place in places])
+
     def _shown(self, values: Values) -> str:
         arguments = [
             f"{parameter.name}={value!r}" for parameter, value in zip(self.plan.parameters, values, strict=True)
         ]
         return f"{self.plan.label}({', '.join(arguments)})"
+
+
+def locking(session: Session | None, what: str) -> Session:
+    """`session`, for a locked load called `what`. Raises `RepositoryError` outside a unit."""
+    if session is None:
+        raise RepositoryError(f"{what}: a lock lasts as long as a unit of work, and none runs here; enter one first")
+    return session
 
 
 async def fetch(session: Session, model: type[Model], id: Any) -> Model | None:

@@ -113,7 +113,8 @@ class QueryPlan:
     """A query in its normal form.
 
     `label` names it for errors, comments and logs ("ProductRepository.get_by_sku"). `order` is a total order for
-    `find`: the fields of the identity are its last keys; it is empty for the other verbs. `limit` counts roots.
+    `find`: the fields of the identity are its last keys; it is empty for the other verbs. `limit` counts roots. With
+    `locked` the roots that it finds are locked before they are loaded; a backend runs the same query either way.
     """
 
     label: str
@@ -123,6 +124,7 @@ class QueryPlan:
     order: tuple[Order, ...] = ()
     limit: int | None = None
     parameters: tuple[Parameter, ...] = ()
+    locked: bool = False
 
 
 def walk(expression: Expr) -> Iterator[Expr]:
@@ -154,7 +156,7 @@ def normalise(binding: Binding, model: type[Model], label: str) -> QueryPlan:
         order = total_order(model, [Order(key.path, key.descending) for key in reading.order])
         if limit is None and binding.result in (Result.ONE, Result.OPTIONAL):
             limit = 2  # the second one only tells that there is more than one
-    return QueryPlan(label, model, reading.verb, where, order, limit, tuple(parameters))
+    return QueryPlan(label, model, reading.verb, where, order, limit, tuple(parameters), reading.locked)
 
 
 def total_order(model: type[Model], keys: Sequence[Order] = ()) -> tuple[Order, ...]:

@@ -19,7 +19,7 @@ from wintry.models import Model, info
 from wintry.models.tracking import diff, snapshot
 
 from .backend import DELETED, UNKNOWN, OneCall, Session, running
-from .calls import Call, fetch, handed_out
+from .calls import Call, fetch, handed_out, locking
 from .connections import Backends  # a container reads this hint at run time
 from .definition import COUNT, DELETE_ALL, DELETE_BY_ID, EXISTS, FIND, Definition, entity_of
 from .errors import DefinitionError, InvalidArgument, NotFound, PreconditionFailed, RepositoryError, Unsupported, report
@@ -122,12 +122,19 @@ class Repository(Connected, Generic[T, Id]):
 
     # Reading
 
-    async def get(self, id: Id) -> T | None:
-        """The aggregate of this id (a tuple for a composite one), or None."""
+    async def get(self, id: Id, *, lock: bool = False) -> T | None:
+        """The aggregate of this id (a tuple for a composite one), or None.
+
+        With `lock` nobody else who locks it can have it until the unit ends: those who come at the same time wait for
+        their turn, in place of being refused when they store. It must be the first call of a unit. Raises `LockTooLate`
+        where it is not, and `RepositoryError` outside a unit.
+        """
         key = self._key(id)
         if self.backends.unready:
             await self.backends.ready(self.backend)
         session = self.joined()
+        if lock:
+            await locking(session, f"{type(self).__qualname__}.get(lock=True)").lock(self.model, (key,))
         if session is not None:
             return cast("T | None", await fetch(session, self.model, key))
         async with OneCall(self.backend, read_only=True) as call:
@@ -137,9 +144,9 @@ class Repository(Connected, Generic[T, Id]):
         """The aggregate of this id, or None."""
         return await self.get(id)
 
-    async def one(self, id: Id) -> T:
-        """The aggregate of this id. Raises `NotFound`."""
-        found = await self.get(id)
+    async def one(self, id: Id, *, lock: bool = False) -> T:
+        """The aggregate of this id; `lock` as in `get`. Raises `NotFound`."""
+        found = await self.get(id, lock=lock)
         if found is None:
             raise self._not_found(id)
         return found

@@ -5,6 +5,7 @@
     ├── UnitClosed                              a unit, or a repository of it, used after its block was left
     ├── ConcurrentUnitUse                       a task uses a unit that another one entered
     ├── ForeignObject                           an object that this unit does not hold, or that another unit does
+    ├── LockTooLate                             a locked load that is not the first call of its unit
     ├── ReadOnlyUnit                            a write in a unit that was opened with `read_only=True`
     └── SeveralBackends                         repositories of several backends without `allow_multi=True`
     UncommittedChanges       (UserWarning)      a block was left with changes and without `commit()`
@@ -37,6 +38,7 @@ __all__ = [
     "ConcurrentUnitUse",
     "Conflict",
     "ForeignObject",
+    "LockTooLate",
     "NotEntered",
     "NotFound",
     "PreconditionFailed",
@@ -87,6 +89,17 @@ class ConcurrentUnitUse(UnitError):
 
 class ForeignObject(UnitError):
     """An object that this unit does not hold was given to it as one of its own."""
+
+
+class LockTooLate(UnitError):
+    """A unit that has asked the store for something already cannot lock any more."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(
+            f"{asked} is to be locked, but this unit has begun already: what it has read may be older than the lock, and "
+            "two units that lock one after another may wait for each other. Let the locked load be the first call of "
+            "the unit; several aggregates are locked together by one query, such as `find_by_sku_in_for_update`"
+        )
 
 
 class ReadOnlyUnit(UnitError):

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wintry.models import info
-from wintry.repository.backend import UNKNOWN, Backend, Execution, Missing, Operation
-from wintry.repository.errors import AlreadyExists
+from wintry.repository.backend import LOCKED, UNKNOWN, Backend, Execution, Missing, Operation
+from wintry.repository.errors import AlreadyExists, UnitTimeout
 
 from .errors import ForeignObject
 from .flush import collect, settle
 from .identity import IdentityMap, held_elsewhere, named
+from .locks import Held
 from .versions import Sought
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ log = logging.getLogger("wintry.uow")
 class UnitSession:
     """One unit on one backend; implements `wintry.repository.backend.Session`."""
 
-    __slots__ = ("_unit", "backend", "execution", "map", "operations", "sought", "tracking", "written")
+    __slots__ = ("_unit", "backend", "execution", "held", "map", "operations", "sought", "tracking", "written")
 
     def __init__(self, unit: Unit, backend: Backend, *, tracking: bool) -> None:
         self._unit = unit
         self.backend = backend
         self.tracking = tracking
         self.execution: Execution | None = None
+        self.held = Held(backend)
         self.map = IdentityMap()
         self.sought = Sought()
         self.operations: list[Operation] = []
@@ -66,6 +68,25 @@ class UnitSession:
     def loaded(self, object: Model, version: int, snapshot: Snapshot) -> Model | None:
         """The object to hand out for a row that was loaded as `object`."""
         return self.map.meet(object, version, snapshot)
+
+    async def lock(self, model: type[Model], ids: Sequence[Any]) -> None:
+        """Wait for a turn with these aggregates, and begin the transaction that has them for itself."""
+        self._unit.check()
+        root = info(model).root
+        places = [(root, id) for id in dict.fromkeys(ids)]
+        if self.held and all(place in self.held for place in places):
+            return
+        self._unit.claim_lock(f"{model.__name__} {', '.join(map(repr, ids))}")
+        self.claim()
+        execution = self.open(LOCKED)
+        try:
+            async with asyncio.timeout(self._unit.options.timeout):
+                await self.held.take(places)
+        except TimeoutError as error:
+            late = UnitTimeout(f"{model.__name__}: no turn within the {self._unit.options.timeout:g} s of the unit")
+            self._unit.abort("its time was over", late)
+            raise late from error
+        await self.backend.lock(execution, model, ids)
 
     def missed(self, model: type[Model], sought: Any) -> None:
         """The unit acts on the absence of `sought` from now on."""
@@ -109,12 +130,12 @@ class UnitSession:
 
     # What the unit calls.
 
-    def open(self) -> Execution:
-        """The execution of this transaction, made at the first call."""
+    def open(self, isolation: str | None = None) -> Execution:
+        """The execution of this transaction, made at the first call; `isolation` in place of the unit's."""
         if self.execution is None:
             options = self._unit.options
             self.execution = self.backend.execution(
-                read_only=not self.tracking, isolation=options.isolation, timeout=options.timeout
+                read_only=not self.tracking, isolation=isolation or options.isolation, timeout=options.timeout
             )
         return self.execution
 
@@ -161,8 +182,13 @@ class UnitSession:
         self.map.clear()
         self.turn()
         self.written = False
-        if execution is None:
-            return
+        try:
+            if execution is not None:
+                await self._close(execution)
+        finally:
+            self.held.release()
+
+    async def _close(self, execution: Execution) -> None:
         try:
             await execution.close()
         except asyncio.CancelledError:

@@ -29,6 +29,7 @@ from . import versions
 from .errors import (
     ConcurrentUnitUse,
     ForeignObject,
+    LockTooLate,
     ReadOnlyUnit,
     SeveralBackends,
     UncommittedChanges,
@@ -154,6 +155,7 @@ class Unit:
         self._settled = True
         for session in self._sessions.values():
             session.turn()
+            session.held.release()
         await tell((hook.after_commit for hook in self._hooks), self)
         for session in self._sessions.values():
             session.written = False
@@ -242,6 +244,13 @@ class Unit:
         """Called before the first write to `backend` in a transaction; raising refuses it. A subclass may override."""
         if self.options.read_only:
             raise ReadOnlyUnit(f"this unit only reads, and something is to be written to {backend.name!r}")
+
+    def claim_lock(self, asked: str) -> None:
+        """Called before aggregates are locked; raises `LockTooLate` where the unit has begun."""
+        if self.options.isolation is not None:
+            raise UnitError(f"{asked} is to be locked, which has an isolation of its own: leave `isolation=` out")
+        if any(session.execution is not None for session in self._sessions.values()):
+            raise LockTooLate(asked)
 
     def reads_only(self, backend: Backend) -> bool:
         """Whether `backend` is opened for reading: untracked, and without a writer's lock. A subclass may override."""

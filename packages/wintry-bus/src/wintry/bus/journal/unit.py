@@ -342,10 +342,11 @@ class AmbientSession(UnitSession):
 
     _unit: AmbientUnit
 
-    def open(self) -> Execution:
+    def open(self, isolation: str | None = None) -> Execution:
         """The transaction, made at the first call."""
         if self.execution is None:
-            self.execution = self.backend.execution(read_only=not self._unit.writes_to(self.backend))
+            read_only = not self._unit.writes_to(self.backend)
+            self.execution = self.backend.execution(read_only=read_only, isolation=isolation)
         return self.execution
 
     def claim(self) -> None:

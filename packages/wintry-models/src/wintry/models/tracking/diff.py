@@ -324,6 +324,13 @@ def arrange_entities(
         run.staying(tracker, same_order)
         return same_order
     path = (*path_of(at), name)
+    if new_ids[: len(old_ids)] == old_ids:  # it only grew at its end, as most lists do
+        for number in range(len(old_ids), len(new_ids)):
+            run.entering(tracker, new[number], (at, name, new_ids[number], Key))
+            run.out.append(Insert(path, number, new[number]))
+        grown = [(node, child, (at, name, key, Key)) for node, child, key in zip(old, new, new_ids, strict=False)]
+        run.staying(tracker, grown)
+        return grown
     old_positions = {key: number for number, key in enumerate(old_ids)}
     present = set(new_ids)
     run.out += [Remove(path, Key(key)) for key in old_ids if key not in present]

@@ -4,7 +4,7 @@ The parser asks the Model first: where a path may stand it tries each field whos
 do, all of them; so a field called `order_by_date`, `opt_in` or `terms_and_conditions` reads as one. It backtracks
 through generators, one method per rule of the grammar, and each yields (what was read, where it ends):
 
-    name  = verb [limit] ["_by_" terms] ["_order_by_" keys]
+    name  = verb [limit] ["_by_" terms] ["_order_by_" keys] ["_for_update"]
     limit = "_first" ["_" N] | "_top" ["_" N] | "_one" | "_all"
     terms = term {("_and_" | "_or_") term}
     term  = ["not_"] path ["_" [is_] [not_] operator]
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from difflib import SequenceMatcher
 from types import MappingProxyType
@@ -49,6 +49,7 @@ _verb: Final = re.compile(rf"({'|'.join(VERBS)})(?=_|$)")
 _limit: Final = re.compile(r"_(?:(?:first|top)(?:_?(?P<count>\d+))?|(?P<one>one)|(?P<all>all))(?=_|$)")
 _connector: Final = re.compile(r"_and_|_or_|_order_by_|__|$")
 _time_words: Final = frozenset({"before", "after"})
+_LOCKING: Final = "_for_update"
 
 Groups: TypeAlias = tuple[tuple[Term, ...], ...]
 
@@ -74,7 +75,12 @@ def parse(name: str, model: type[Model]) -> tuple[list[Reading], Failure | None]
     """
     parser = _Parser(name, model)
     readings = list({str(reading): reading for reading in parser.readings()}.values())
-    return readings, None if readings else parser.failure()
+    failure = None if readings else parser.failure()
+    if name.endswith(_LOCKING):  # which may be the end of a field's name as well
+        locking, failed = parse(name.removesuffix(_LOCKING), model)
+        readings += [replace(reading, locked=True) for reading in locking]
+        failure = failed and replace(failed, repaired=failed.repaired and failed.repaired + _LOCKING)
+    return readings, None if readings else failure
 
 
 class _Parser:

@@ -204,6 +204,8 @@ def _result(binding: Binding, method: Method, model: type[Model]) -> Result:
     missing = "return" not in method.hints or hint is Any
     if reading.verb != "find" and (reading.limit is not None or reading.single or reading.order):
         binding.faults.append(f"'{reading.word}' takes neither first, one nor order_by")
+    if reading.verb != "find" and reading.locked:
+        binding.faults.append(f"'{reading.word}' loads nothing that could be locked: leave '_for_update' out")
     if reading.verb == "count":
         return _expect(binding, missing or hint is int, Result.NUMBER, hint, "int")
     if reading.verb == "exists":

@@ -68,7 +68,7 @@ class Reading:
     """One way to read a method name.
 
     `word` is the verb as written and `verb` what it means; `limit` is the number of `first_N` (1 for a bare `first`);
-    `single` says `_one`, and `groups` is None without `_by_`.
+    `single` says `_one`, `locked` says `_for_update`, and `groups` is None without `_by_`.
     """
 
     word: str
@@ -77,6 +77,7 @@ class Reading:
     single: bool = False
     groups: tuple[tuple[Term, ...], ...] | None = None
     order: tuple[Key, ...] = ()
+    locked: bool = False
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -92,4 +93,6 @@ class Reading:
             parts.append("by " + " or ".join(texts))
         if self.order:
             parts.append("order by " + ", ".join(str(key) for key in self.order))
+        if self.locked:
+            parts.append("for update")
         return " ".join(parts)

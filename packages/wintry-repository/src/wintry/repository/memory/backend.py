@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wintry.models import info
 
-from ..backend import Operation, Options, Remembered
+from ..backend import LOCKED, Operation, Options, Remembered
 from ..errors import ConfigurationError, DefinitionError, Unsupported
 from .compile import MemoryQuery
 from .load import hydrate
@@ -51,9 +51,12 @@ class MemoryBackend:
         self, *, read_only: bool = False, isolation: str | None = None, timeout: float | None = None
     ) -> MemoryExecution:
         """A transaction that sees one snapshot; nothing in it waits, so that `timeout` never ends it."""
-        if isolation not in (None, "snapshot", "autocommit"):
+        if isolation not in (None, "snapshot", "autocommit", LOCKED):
             raise Unsupported(f"backend '{self.name}'", f"a memory store isolates by snapshot, not by {isolation!r}")
         return MemoryExecution(self.store, read_only=read_only)
+
+    async def lock(self, execution: MemoryExecution, model: type[Model], ids: Sequence[Any]) -> None:
+        """Whoever shares this memory waits in the unit's own line."""
 
     async def load(
         self, execution: MemoryExecution, model: type[Model], ids: Sequence[Any]

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from wintry.models import info
 
-from ..backend import Execution, Operation, Options, Remembered
+from ..backend import LOCKED, Execution, Operation, Options, Remembered
 from ..errors import ConfigurationError, DefinitionError, StoreError, Unreachable, Unsupported
 from . import schema
 from .client import Client
@@ -44,6 +44,8 @@ class MongoBackend:
         self._documents: dict[type[Model], Documents] = {}
         self._indexes: dict[type[Model], tuple[schema.Index, ...]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.busy: dict[MongoExecution, asyncio.Task[Any] | None] = {}
+        """The executions that have a statement under way, and the tasks that wait for it."""
 
     def __str__(self) -> str:
         return f"backend {self.name!r} ({self.kind}, {self.client})"
@@ -93,11 +95,14 @@ class MongoBackend:
         `isolation`: None is a snapshot; "autocommit", of a read-only execution, lets each statement stand for itself.
         `timeout` in seconds bounds the whole. Raises `Unsupported` for another isolation.
         """
-        if isolation not in (None, "snapshot", "autocommit"):
+        if isolation not in (None, "snapshot", "autocommit", LOCKED):
             raise Unsupported(str(self), f"there is no isolation {isolation!r}", "transactions see a snapshot here")
         return MongoExecution(
             self, read_only=read_only, autocommit=read_only and isolation == "autocommit", timeout=timeout
         )
+
+    async def lock(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> None:
+        """The server has no lock that is waited for: another process's write is a `Conflict`."""
 
     async def load(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> Sequence[Loaded]:
         """Whole aggregates and their versions by id, in the order of `ids`; what is not there is left out."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pymongo
@@ -44,6 +45,7 @@ STANDALONE: Final = (
 )
 _COMMIT_SECONDS: Final = 10.0
 _PAUSE: Final = 0.05
+_UNDO_SECONDS: Final = 30.0  # a server that takes longer to end a transaction ends it by itself, later
 
 
 class MongoExecution:
@@ -118,6 +120,8 @@ class MongoExecution:
     ) -> T:
         """What `call(session)` gives; `meaning` tells errors that only the caller can name."""
         await self.begin()
+        busy = self._backend.busy
+        busy[self] = asyncio.current_task()
         try:
             if self._deadline is None:
                 return await call(self._session)
@@ -134,6 +138,8 @@ class MongoExecution:
         except BaseException as error:  # cancelled: whether the statement ran is not known
             self.abort(error)
             raise
+        finally:
+            del busy[self]
 
     def writing(self) -> None:
         """Raises `StoreError` where only reading is allowed."""
@@ -149,7 +155,18 @@ class MongoExecution:
         """The error of the taxonomy that an error of the driver means here."""
         if self._deadline is not None and (error.timeout or isinstance(error, ExecutionTimeout)):
             return self._late()
+        if isinstance(error, WaitQueueTimeoutError):
+            return self._exhausted()
         return translate(error, str(self._backend))
+
+    def _exhausted(self) -> Unreachable:
+        client, others = self._backend.client, [task for each, task in self._backend.busy.items() if each is not self]
+        names = sorted({task.get_name() for task in others if task is not None})
+        return Unreachable(
+            f"{self._backend}: no connection came free within {client.wait:g} s; all {client.pool_size} are held by"
+            f" statements of {', '.join(names) or 'others'}, of which some may wait as well: raise pool_size, or let"
+            " fewer units run at once"
+        )
 
     def _late(self) -> UnitTimeout:
         return UnitTimeout(f"{self._backend}: the time that was given is over; everything is rolled back")
@@ -168,7 +185,7 @@ class MongoExecution:
             try:
                 await self._commit(self._session)
             except PyMongoError as error:
-                raise self.translate(error) from error
+                raise self._unanswered(error) or self.translate(error) from error
             finally:
                 await self.close()
         await self.close()
@@ -176,15 +193,28 @@ class MongoExecution:
     async def _commit(self, session: Any) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + _COMMIT_SECONDS if self._deadline is None else self._deadline
+        # A time limit makes each command of the driver much dearer: the first attempt has only the unit's own.
+        limit: AbstractContextManager[None] = (
+            nullcontext() if self._deadline is None else pymongo.timeout(max(until - loop.time(), _PAUSE))
+        )
         while True:
             try:
-                with pymongo.timeout(max(until - loop.time(), _PAUSE)):
+                with limit:
                     await session.commit_transaction()
                 return
             except PyMongoError as error:
                 if not error.has_error_label(UNKNOWN_RESULT) or loop.time() >= until:
                     raise
             await asyncio.sleep(_PAUSE)
+            limit = pymongo.timeout(max(until - loop.time(), _PAUSE))
+
+    def _unanswered(self, error: PyMongoError) -> Exception | None:
+        """The error of a commit that was sent, and of which nothing more is known."""
+        if not error.has_error_label(UNKNOWN_RESULT):
+            return None
+        kind = Unreachable if self._deadline is None else UnitTimeout
+        text = f"{self._backend}: it did not answer the commit: whether that was done is not known ({told(error)})"
+        return kind(text)
 
     async def rollback(self) -> None:
         """Undo everything and close it."""
@@ -198,12 +228,16 @@ class MongoExecution:
     async def end(self) -> None:
         """Roll back what is open on the server, to look at what is stored beside it."""
         session, self._session = self._session, None
-        if session is not None:
-            await asyncio.shield(self._backend.spawn(self._end(session)))
+        if session is not None and not session.in_transaction:
+            await session.end_session()  # which asks nobody
+        elif session is not None:
+            ending = self._backend.spawn(self._end(session))
+            if not isinstance(self._failure, UnitTimeout):  # who has no time left is not kept waiting
+                await asyncio.shield(ending)
 
     async def _end(self, session: Any) -> None:
         try:
-            if session.in_transaction:
+            with pymongo.timeout(_UNDO_SECONDS):
                 await session.abort_transaction()
         except PyMongoError:
             pass  # the server ends a transaction that it hears nothing of
@@ -213,18 +247,18 @@ class MongoExecution:
 
 def translate(error: PyMongoError, where: str) -> Exception:
     """The error of the taxonomy that an error of the driver means on the store `where`."""
-    text = redacted(str(error))
+    text = told(error)
     code = getattr(error, "code", None)
-    if isinstance(error, WaitQueueTimeoutError):
-        return Unreachable(f"{where}: no connection of the pool became free in time; units hold all of them: {text}")
     if isinstance(error, ServerSelectionTimeoutError):
         return Unreachable(f"{where} does not answer: {text}")
     if isinstance(error, OperationFailure) and code == 20 and "replica set" in text:
         return ConfigurationError(f"{where}: {STANDALONE}")
+    if code == WRITE_CONFLICT:
+        return Conflict(f"{where}: another transaction came first: run the unit again ({text})")
+    if error.has_error_label(TRANSIENT):
+        return Conflict(f"{where}: the server has ended this transaction: run the unit again ({text})")
     if code == NO_SUCH_TRANSACTION:
         return UnitAborted(f"{where}: the server has ended this transaction: {text}")
-    if code == WRITE_CONFLICT or error.has_error_label(TRANSIENT):
-        return Conflict(f"{where}: another transaction came first, or the server changed its mind: {text}")
     if isinstance(error, ConnectionFailure):
         return Unreachable(f"{where} does not answer: {text}")
     if isinstance(error, DocumentTooLarge):
@@ -234,3 +268,9 @@ def translate(error: PyMongoError, where: str) -> Exception:
     if isinstance(error, DriverConfigurationError):
         return ConfigurationError(f"{where}: {text}")
     return StoreError(f"{where}: {text}")
+
+
+def told(error: PyMongoError) -> str:
+    """What the server or the driver says, without the documents around it and without passwords."""
+    details = error.details if isinstance(error, OperationFailure) else None
+    return redacted(str((details or {}).get("errmsg") or error))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from pymongo import DeleteOne, InsertOne, UpdateOne
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError, WriteError
 
 from wintry.models import Model, info
 
@@ -116,35 +116,45 @@ class Flush:
 
     async def _send(self, batch: _Batch) -> None:
         execution, name = self._execution, batch.documents.name
-        subjects = [id for _, id in batch.deletes]
-        requests: list[Any] = [request for request, _ in batch.deletes]
-        released = self._released(batch)
-        requests += [request for request, _ in released]
-        subjects += [id for _, id in released]
-        for update, changes in batch.updates:
-            id = info(type(update.object)).id_of(update.object)
-            requests.append(_update(batch.documents, update, changes))
-            subjects.append(id)
-        requests += [request for request, _ in batch.inserts]
-        subjects += [id for _, id in batch.inserts]
         collection, comment = execution.collection(name), f"{batch.documents.info.name} flush"
+        if batch.gone:
+            await execution.run(lambda session: collection.bulk_write(batch.gone, session=session, comment=comment))
+        requests, subjects = self._requests(batch)
+        if not requests:
+            return
+        guards = len(requests) - len(batch.inserts)
 
         def meaning(error: PyMongoError) -> Exception | None:
             return _taken(batch, subjects, error)
 
-        if batch.gone:
-            await execution.run(lambda session: collection.bulk_write(batch.gone, session=session, comment=comment))
-        if not requests:
-            return
-        result = await execution.run(
-            lambda session: collection.bulk_write(requests, ordered=True, session=session, comment=comment), meaning
-        )
-        held = result.matched_count + result.deleted_count
-        if held < len(batch.updates) + len(released) + len(batch.deletes):
+        if len(requests) == len(batch.updates) == 1:  # the usual case, in which a batch costs more than what is in it
+            update = _update(batch.documents, *batch.updates[0])
+            done = await execution.run(
+                lambda session: collection.update_one(*update, session=session, comment=comment), meaning
+            )
+            held = done.matched_count
+        else:
+            done = await execution.run(
+                lambda session: collection.bulk_write(requests, ordered=True, session=session, comment=comment), meaning
+            )
+            held = done.matched_count + done.deleted_count
+        if held < guards:
             error = await self._modified(batch)
             execution.abort(error)
             raise error
         execution.written.update((name, repr(id)) for id in subjects)
+
+    def _requests(self, batch: _Batch) -> tuple[list[Any], list[Any]]:
+        """What is sent, in order, and the ids that it is about."""
+        released = self._released(batch)
+        requests: list[Any] = [request for request, _ in (*batch.deletes, *released)]
+        subjects: list[Any] = [id for _, id in (*batch.deletes, *released)]
+        for update, changes in batch.updates:
+            requests.append(UpdateOne(*_update(batch.documents, update, changes)))
+            subjects.append(info(type(update.object)).id_of(update.object))
+        requests += [request for request, _ in batch.inserts]
+        subjects += [id for _, id in batch.inserts]
+        return requests, subjects
 
     def _released(self, batch: _Batch) -> list[tuple[UpdateOne, Any]]:
         """Where several updates touch unique fields: updates that take their values out of the way.
@@ -191,11 +201,11 @@ def _guarded(key: Any, expected: int) -> dict[str, Any]:
     return {ID: {"$eq": key}, VERSION: {"$eq": _int(expected)}}
 
 
-def _update(documents: Documents, update: Update, changes: dict[str, Any]) -> UpdateOne:
-    """The one statement for an aggregate."""
+def _update(documents: Documents, update: Update, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The one statement for an aggregate: what it must find, and what it does."""
     key = documents.id(info(type(update.object)).id_of(update.object))
     sets = {**changes.get("$set", {}), VERSION: _int(update.becomes)}
-    return UpdateOne(_guarded(key, update.expected), {**changes, "$set": sets})
+    return _guarded(key, update.expected), {**changes, "$set": sets}
 
 
 def _replaced(changes: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
@@ -210,15 +220,18 @@ def _replaced(changes: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
 
 def _taken(batch: _Batch, subjects: Sequence[Any], error: PyMongoError) -> Exception | None:
     """The error for an id or a unique value that is taken; None where it is about something else."""
-    if not isinstance(error, BulkWriteError):
+    if not isinstance(error, BulkWriteError | WriteError):
         return None
-    first: dict[str, Any] = next(iter(error.details.get("writeErrors") or ()), {})
+    details: Any = error.details or {}
+    first: dict[str, Any] = (
+        details if isinstance(error, WriteError) else next(iter(details.get("writeErrors") or ()), {})
+    )
     if first.get("code") != DUPLICATE:
         return StoreError(f"{batch.documents.name}: {first.get('errmsg', error)}") if first else None
     (dotted,) = first["keyPattern"]
     model = batch.documents.model
     if dotted == ID:
-        return AlreadyExists(model, ", ".join(batch.documents.info.identity_names), subjects[first["index"]])
+        return AlreadyExists(model, ", ".join(batch.documents.info.identity_names), subjects[first.get("index", 0)])
     for index in batch.indexes:
         if index.dotted == dotted:
             return AlreadyExists(model, dotted, decoded(index.path[-1], first["keyValue"][dotted]))

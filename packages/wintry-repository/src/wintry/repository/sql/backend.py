@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from wintry.models import info
 
-from ..backend import Execution, Operation, Remembered
+from ..backend import LOCKED, Execution, Operation, Remembered
 from ..errors import StoreError, Unreachable, Unsupported
 from . import schema
 from .compile import compile_plan
@@ -102,21 +102,30 @@ class SqlBackend:
         for itself. `timeout` in seconds bounds the whole. Raises `Unsupported` for another isolation.
         """
         known = self.dialect.isolations
-        if isolation not in (None, "autocommit", *known):
+        if isolation not in (None, "autocommit", LOCKED, *known):
             raise Unsupported(str(self), f"there is no isolation {isolation!r}", f"there is: {', '.join(known)}")
         autocommit = read_only and isolation == "autocommit"
         begin = None if autocommit else self.dialect.begin(read_only=read_only, isolation=isolation, timeout=timeout)
         return SqlExecution(self, begin, read_only=read_only, timeout=timeout)
 
+    async def lock(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> None:
+        """Lock the rows of these roots, in the order of their ids, where writers do not wait for one another anyway."""
+        assert isinstance(execution, SqlExecution), "an execution of this backend"
+        if self.dialect.locks:
+            await self._loader(model).lock(execution, ids)
+
     async def load(self, execution: Execution, model: type[Model], ids: Sequence[Any]) -> Sequence[Loaded]:
         """Whole aggregates and their versions by id, in the order of `ids`; what is not there is left out."""
         assert isinstance(execution, SqlExecution), "an execution of this backend"
+        return await self._loader(model).load(execution, ids)
+
+    def _loader(self, model: type[Model]) -> Loader:
         root = self.layout(model)
         loader = self._loaders.get(root)
         if loader is None:
             loader = Loader(self.reader(model), self.dialect.compiler, self.dialect.expressions)
             self._loaders[root] = loader
-        return await loader.load(execution, ids)
+        return loader
 
     async def write(self, execution: Execution, operations: Sequence[Operation]) -> None:
         """Store `operations`. Raises `ConcurrentModification`, `AlreadyExists`, `InvalidValue`."""

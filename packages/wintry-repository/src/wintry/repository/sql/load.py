@@ -166,8 +166,17 @@ class Loader:
         binds = [sa.bindparam(f"id_{place}", type_=sa.types.NullType()) for place in range(len(key))]
         single = select.where(*(column == bind for column, bind in zip(key, binds, strict=True)))
         many = select.where(say.keys(key, self._kinds))
+        locked: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).where(say.keys(key, self._kinds)).order_by(*key).with_for_update()
+        )
+        self._lock = f"{locked.compile(dialect=compiler)} /* {reader.root.info.name} locked */"
         self._single = f"{single.compile(dialect=compiler)} /* {reader.root.info.name} by id */"
         self._many = f"{many.compile(dialect=compiler)} /* {reader.root.info.name} by ids */"
+
+    async def lock(self, execution: SqlExecution, ids: Sequence[Any]) -> None:
+        """Lock the roots of `ids` that are there, in the order of their keys, so that no two wait for each other."""
+        if ids:
+            await execution.fetch(self._lock, self._say.keys_row([self._key(id) for id in ids], self._kinds))
 
     async def load(self, execution: SqlExecution, ids: Sequence[Any]) -> list[Loaded]:
         """The aggregates of `ids` that are there, in their order."""

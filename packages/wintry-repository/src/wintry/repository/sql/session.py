@@ -223,8 +223,11 @@ class SqlExecution:
             except Exception as error:
                 await self.close()
                 meant = self._backend.translate(error)
-                if isinstance(meant, Unreachable) and self._dialect.remote:
-                    meant = Unreachable(f"{meant}; it was lost during the commit: whether that was done is not known")
+                if isinstance(meant, Unreachable | UnitTimeout) and self._dialect.remote:
+                    text = (
+                        f"{self._backend}: it did not answer the commit: whether that was done is not known ({error})"
+                    )
+                    meant = type(meant)(text)
                 raise meant from error
             self._transaction = None
             if self._session is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from wintry.models import InvalidValue, info, same
 from wintry.models.tracking import diff, snapshot
 
-from ..backend import Delete, Execution, Insert, Update
+from ..backend import LOCKED, Delete, Execution, Insert, Update
 from ..errors import (
     AlreadyExists,
     ConcurrentModification,
@@ -421,6 +421,21 @@ async def a_failed_statement_ends_the_transaction(backends: Backends) -> None:
     await raises(RepositoryError, execution.commit())
     await execution.close()
     assert [order.id for order in await repository.find()] == ["x"]
+
+
+@case("REPO-401")
+async def an_execution_that_locks_loads_and_stores(backends: Backends) -> None:
+    """What is locked can be loaded and stored; an id that is not there locks nothing."""
+    repository, backend = Orders(backends), backends["default"]
+    await repository.create(entity=Order(id="x", number=1))
+    execution = backend.execution(isolation=LOCKED)
+    await backend.lock(execution, Order, ["x", "y"])
+    ((order, version),) = await backend.load(execution, Order, ["x", "y"])
+    before = snapshot(order)
+    order.number = 2  # type: ignore[attr-defined]  # it is an Order
+    await backend.write(execution, [Update(order, diff(before, order), version)])
+    await execution.commit()
+    assert (await repository.one("x")).number == 2
 
 
 @case("REPO-052")

@@ -4,8 +4,10 @@ SQLAlchemy pools the connections, compiles, and is told AUTOCOMMIT, so that its 
 one is begun and ended here, by statements on the driver's connection (`begin`, `send`, `undo`). What goes through
 SQLAlchemy's session and what goes to the driver run on one connection, so both are in it.
 
-A unit begins at REPEATABLE READ: it sees one snapshot, and writing what another changed meanwhile is a `Conflict`. At
-"read committed" each statement sees what is committed when it begins; queues are for that, aggregates are not. Rows
+A unit begins at REPEATABLE READ: it sees one snapshot, and writing what another changed meanwhile is a `Conflict`. One
+that locks begins at READ COMMITTED and locks in a statement of its own: the next one sees what the last holder stored,
+where a single statement would have taken its snapshot before it waited, and find the root of today with children of
+yesterday. Queues are for "read committed" as well: each statement sees what is committed when it begins. Rows
 of one statement are pipelined (`executemany`, `fetchmany`): a flush is one round trip for each table and kind of
 change. What was cancelled is cancelled on the server too; asyncpg does it, and what comes next on the connection waits
 for that. A time limit is kept twice, by the driver's deadline and by `statement_timeout`, for what SQLAlchemy sends.
@@ -28,13 +30,18 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from ...backend import LOCKED
 from ...errors import ConfigurationError, Conflict, StoreError, UnitAborted, UnitTimeout, Unreachable
 from ..statements import Refused, Row, Step
 from .options import number
 from .postgresql_expressions import PostgreSQLExpressions
 
 _SCHEMA_LOCK: Final = 0x77696E7472790001  # whoever makes tables in a database waits for whoever does already
-_UNDO_PATIENCE: Final = 10.0
+_UNDO_PATIENCE: Final = 2.0  # seconds that a ROLLBACK may take before the connection is closed instead
+# Who waited for a lock must see what its holder stored, so that each statement needs a snapshot of its own.
+_LEVELS: Final[Mapping[str | None, str]] = MappingProxyType(
+    {"serializable": "SERIALIZABLE", "read committed": "READ COMMITTED", LOCKED: "READ COMMITTED"}
+)
 
 _CONFLICTS: Final = MappingProxyType(
     {
@@ -70,6 +77,7 @@ class PostgreSQL:
     kind = "postgresql"
     isolations = ("snapshot", "serializable", "read committed")
     remote = True
+    locks = True
     expressions = PostgreSQLExpressions()
     table_options: Mapping[str, Any] = MappingProxyType({})
     types: Mapping[type, sa.types.TypeEngine[Any]] = MappingProxyType(
@@ -134,7 +142,7 @@ class PostgreSQL:
         return self._engine
 
     async def connect(self, *, read_only: bool) -> sa.Connection:
-        """A connection that was alive when last heard of. Raises `Unreachable`, `StoreError` where none comes free."""
+        """A connection that was alive when last heard of. Raises `Unreachable`, also where none comes free."""
         while True:
             connection = await self._checked_out()
             driver = connection.connection.driver_connection
@@ -156,7 +164,7 @@ class PostgreSQL:
         try:
             connection = (await self._engine.connect()).sync_connection
         except exc.TimeoutError as error:
-            raise StoreError(self._exhausted()) from error
+            raise Unreachable(self._exhausted()) from error
         except TimeoutError as error:
             raise Unreachable(f"{self} does not answer: see that the server runs and is reachable") from error
         assert connection is not None, "it was opened just now"
@@ -178,7 +186,7 @@ class PostgreSQL:
         """
         if schema:
             return f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
-        level = "REPEATABLE READ" if isolation in (None, "snapshot") else isolation.upper()
+        level = _LEVELS.get(isolation, "REPEATABLE READ")
         text = f"BEGIN ISOLATION LEVEL {level}{' READ ONLY' if read_only else ''}"
         return text if timeout is None else f"{text}; SET LOCAL statement_timeout = {max(round(timeout * 1000), 1)}"
 

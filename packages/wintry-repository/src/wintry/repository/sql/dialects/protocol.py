@@ -115,6 +115,11 @@ class Dialect(Protocol):
         ...
 
     @property
+    def locks(self) -> bool:
+        """Whether rows can be locked: where only one may write at a time, nothing is left to lock."""
+        ...
+
+    @property
     def remote(self) -> bool:
         """Whether it may be lost in the middle of a commit, so that nobody knows what became of it."""
         ...

@@ -176,6 +176,7 @@ class SQLite:
     kind = "sqlite"
     isolations = ("snapshot", "serializable")
     remote = False
+    locks = False
     expressions = SQLiteExpressions()
     table_options = MappingProxyType({"sqlite_with_rowid": False})
     types: Mapping[type, sa.types.TypeEngine[Any]] = MappingProxyType(
