@@ -43,6 +43,12 @@ pg_allocate = Case(
     name="allocate on PostgreSQL",
     goals=[Goal("limit", at_most=1.3), Goal("SQLAlchemy ORM", at_most=0.5)],
     loops=100,
+    note=(
+        "five round trips on both sides; ours adds about 370 µs of Python. Of its time in the process, by profile: "
+        "comparing 19 %, making statements 11 %, SQLAlchemy's checkout, begin and end 11 %, opening and leaving the unit "
+        "11 %, building objects and snapshots 7 %. A list that only grew is compared in one pass since. Not tried yet: "
+        "one comparison for commit and leaving, a pool below SQLAlchemy."
+    ),
 )
 pg_read = Case(name="read only on PostgreSQL", goals=[Goal("limit", at_most=1.15)])
 mongo_allocate = Case(
