@@ -24,7 +24,7 @@ class Catalogue(Repository[Product, str], entity=Product):
     async def get_by_batches__reference(self, *, batches__reference: str) -> Product | None: ...
 
     @query
-    async def count_by_batches__reference(self, *, batches__reference: str) -> int:  # type: ignore[empty-body]  # a @query
+    async def count_by_batches__reference(self, *, batches__reference: str) -> int:
         ...
 
 
