@@ -10,7 +10,8 @@ import pytest
 from wintry_test_servers.chromium import Browser, Page, browser, program
 from wintry_test_servers.plugin import available
 
-pytestmark = pytest.mark.anyio
+# What a browser sees does not depend on the stores.
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("profile", ["embedded"], indirect=True)]
 
 LIVE = "document.getElementById('state')?.className === 'live'"
 

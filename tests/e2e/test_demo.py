@@ -14,7 +14,11 @@ from typing import Any
 import httpx2
 import pytest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(300),
+    pytest.mark.parametrize("profile", ["embedded"], indirect=True),  # it has the settings of whom it feeds
+]
 
 DAY = Path(__file__).parents[2] / "apps/allocation/src/allocation/demo/day.jsonl"
 

@@ -89,7 +89,9 @@ async def send_stream(service: Any, numbers: range, answered: set[str]) -> None:
 @pytest.mark.contract("APP-023")
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", range(5))
-async def test_a_crash_at_any_moment_loses_and_doubles_nothing(service: Any, settled: Settled, seed: int) -> None:
+async def test_a_crash_at_any_moment_loses_and_doubles_nothing(
+    service: Any, settled: Settled, seed: int
+) -> None:
     chance = random.Random(seed)
     for number in range(5):
         await service.add_batch(f"b{number}", f"SKU-{number}", 1000)

@@ -18,7 +18,12 @@ from .programs import Missing, in_wheel
 
 REPLICA_SET = "wintry"
 CURL = "libcurl.so.4"
-PARAMETERS = ("enableTestCommands=1", "diagnosticDataCollectionEnabled=false")
+PARAMETERS = (
+    "enableTestCommands=1",
+    "diagnosticDataCollectionEnabled=false",
+    # What a killed process had begun is in everybody's way until the server gives it up: after a minute, if not told so.
+    "transactionLifetimeLimitSeconds=5",
+)
 
 
 class MongoDB(Daemon):

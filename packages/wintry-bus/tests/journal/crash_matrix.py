@@ -277,12 +277,12 @@ async def on_its_way(durable: Durable) -> bool:
     for queue in durable.queues.values():
         backend: Any = queue.backend
         if backend.kind == "mongodb":
-            if await backend.collection(DELIVERIES).find_one({}):
+            if await backend.collection(DELIVERIES).find_one({"status": {"$ne": "parked"}}):
                 return True
             continue
         execution = backend.execution(read_only=True)
         try:
-            if await execution.fetch(f"SELECT 1 FROM {DELIVERIES} LIMIT 1", ()):
+            if await execution.fetch(f"SELECT 1 FROM {DELIVERIES} WHERE status <> 'parked' LIMIT 1", ()):
                 return True
         finally:
             await execution.close()

@@ -88,12 +88,17 @@ def test_a_crash_over_two_stores_loses_nothing_and_doubles_nothing(point: str, u
     assert cell(point, "on", *urls) == {"crashed": True, "lost": [], "doubled": []}
 
 
+def has_lost_views(found: dict[str, Any]) -> bool:
+    """Whether what an event's handler should have written is missing; what needs dead letters is so in any case."""
+    return any(lost.startswith("view:") for lost in found["lost"])
+
+
 @pytest.mark.contract("BUS-301")
 def test_without_a_journal_a_crash_loses_deliveries() -> None:
     found = cell("handled", "no-journal")
 
     assert found["crashed"]
-    assert found["lost"]
+    assert has_lost_views(found)
 
 
 @pytest.mark.contract("BUS-302")
@@ -117,4 +122,4 @@ def test_without_an_inbox_it_would_double(pair: tuple[str, str], urls: tuple[str
 @pytest.mark.contract("BUS-504")
 @pytest.mark.parametrize("pair", CONTROLLED, ids="-".join)
 def test_without_a_journal_it_would_lose(pair: tuple[str, str], urls: tuple[str, str]) -> None:
-    assert cell("handled", "no-journal", *urls)["lost"]
+    assert has_lost_views(cell("handled", "no-journal", *urls))

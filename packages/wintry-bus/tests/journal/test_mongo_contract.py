@@ -42,6 +42,8 @@ class TestThroughMotor(JournalContract):
 
 @pytest.mark.contract("BUS-503")
 class TestQueue(TransportContract):
+    messages = 500  # each takes two transactions to hand out and to settle
+
     @pytest.fixture
     async def transport(self, mongodb_url: str) -> AsyncIterator[MongoQueue]:
         backend = open_backend("default", mongodb_url, {})

@@ -17,8 +17,6 @@ from typing import Protocol
 from ..transports.transport import Transport, TransportMessage
 from .hearing import HEADERS, PROBE, WAIT, Hearing, listening, message, name, publish, reached, sending
 
-LISTENERS = 50
-MESSAGES = 5_000
 
 
 class Broker(Protocol):
@@ -34,7 +32,10 @@ class Broker(Protocol):
 
 
 class TransportContract:
-    """What every transport does."""
+    """What every transport does. `messages` go to `listeners` where many of both are tried at once."""
+
+    listeners = 50
+    messages = 5_000
 
     def another(self, transport: Transport) -> Transport | None:
         """A second transport at the same broker, not started; None if there is only this one."""
@@ -189,14 +190,14 @@ class TransportContract:
                 got.put_nowait(name(delivery))
                 await delivery.ack()
 
-        tasks = [asyncio.ensure_future(listen()) for _ in range(LISTENERS)]
-        for first in range(0, MESSAGES, 500):
+        tasks = [asyncio.ensure_future(listen()) for _ in range(self.listeners)]
+        for first in range(0, self.messages, 500):
             await publish(transport, *(message(str(n)) for n in range(first, first + 500)))
-        heard = [await asyncio.wait_for(got.get(), WAIT) for _ in range(MESSAGES)]
+        heard = [await asyncio.wait_for(got.get(), WAIT) for _ in range(self.messages)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert sorted(heard, key=int) == [str(n) for n in range(MESSAGES)]
+        assert sorted(heard, key=int) == [str(n) for n in range(self.messages)]
         assert got.empty()
 
     async def test_a_listener_that_ends_leaves_the_others_listening(self, transport: Transport) -> None:
