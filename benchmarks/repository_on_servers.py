@@ -24,8 +24,7 @@ class Catalogue(Repository[Product, str], entity=Product):
     async def get_by_batches__reference(self, *, batches__reference: str) -> Product | None: ...
 
     @query
-    async def count_by_batches__reference(self, *, batches__reference: str) -> int:
-        ...
+    async def count_by_batches__reference(self, *, batches__reference: str) -> int: ...
 
 
 class Reading(UnitOfWork):

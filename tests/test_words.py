@@ -44,6 +44,13 @@ def test_the_readme_says_which_words_are_not_built_yet(word: str) -> None:
     assert ("not built yet" in row) == str(SCRIPTS[word]).endswith(f"echo '{word} is not built yet' >&2 && exit 2")
 
 
+def test_the_readme_explains_every_word_but_the_one_that_hatchw_uses() -> None:
+    table = (ROOT / "README.md").read_text("utf-8").partition("\n## The words")[2].partition("\n## ")[0]
+    rows = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+
+    assert sorted(rows) == sorted(word for word in SCRIPTS if word != "members")
+
+
 def test_the_two_commands_open_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
 

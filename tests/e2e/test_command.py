@@ -75,3 +75,26 @@ class TestOneLineErrors:
         assert code == 3
         assert "unknown setting 'jurnal'" in said
         assert "Traceback" not in said
+
+    @pytest.mark.parametrize(
+        ("backend", "url"),
+        [
+            ("DEFAULT", "postgresql+asyncpg://allocation:secret@127.0.0.1:{port}/x"),
+            ("VIEWS", "mongodb://allocation:secret@127.0.0.1:{port}/x?serverSelectionTimeoutMS=100"),
+        ],
+    )
+    async def test_a_database_that_is_away(self, make_service: Any, backend: str, url: str) -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))  # it does not listen
+            port = silent.getsockname()[1]
+
+            code, said = await self.run(
+                make_service(), "--port", "0", **{f"WINTRY_BACKENDS__{backend}__URL": url.format(port=port)}
+            )
+
+        assert code == 3
+        [fault] = [line for line in said.splitlines() if f"127.0.0.1:{port}" in line]
+        assert fault.startswith("Unreachable: ")
+        assert len(fault) < 400
+        assert "secret" not in said
+        assert "Traceback" not in said

@@ -365,8 +365,8 @@ def test_the_example_of_the_readme_runs() -> None:
 def test_ids_are_made_fast_and_never_twice() -> None:
     from wintry.bus.call import random_id
 
-    began = time.perf_counter()
+    began = time.process_time()
     ids = {random_id() for _ in range(10_000)}
     assert len(ids) == 10_000
     assert all(len(each) == 32 for each in ids)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0

@@ -175,7 +175,7 @@ async def test_what_does_not_finish_in_time_is_released_without_counting_it(
     ear.gate.clear()
     await transport.publish("go", [message()])
     await until(lambda: ear.heard)
-    await asyncio.wait_for(runner.drain(0.01), 1.0)
+    await asyncio.wait_for(runner.drain(0.01), 10.0)
     rest = transport.receive("go", group="service", prefetch=9)
     assert (await anext(rest)).attempt == 1
     await rest.aclose()  # type: ignore[attr-defined]  # it is a generator

@@ -121,7 +121,7 @@ async def test_time_ends_the_attempts(opened: Any, racing_url: str) -> None:
         with pytest.raises(Conflict):
             await world.uow.run(lambda uow: always_late(world, uow), retry_for=0.05)
 
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 1.7  # without `retry_for=` it would be two seconds, less one pause
         assert len((await world.products.get("TABLE")).name) > 1
         with pytest.raises(Conflict):
             await world.uow.run(lambda uow: always_late(world, uow), retry_for=0)

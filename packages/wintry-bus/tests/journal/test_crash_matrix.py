@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from wintry_test_servers.databases import mongodb_database
+from wintry_test_servers.plugin import server
 
 from wintry.bus.failpoints import FAILPOINTS
 
@@ -56,16 +58,14 @@ def cell(*arguments: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def impatient(servers: Any) -> Iterator[str]:
     """A MongoDB that gives up in a moment what a dead process had begun; it takes a minute if not told otherwise."""
-    with servers.own("mongodb") as server:
-        with MongoClient[dict[str, Any]](server.url) as client:
+    with server(servers, "mongodb") as made:
+        with MongoClient[dict[str, Any]](made.url) as client:
             client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=3)
-        yield server.url
+        yield made.url
 
 
 @pytest.fixture
 def impatient_url(impatient: str) -> Iterator[str]:
-    from wintry_test_servers.databases import mongodb_database
-
     with mongodb_database(impatient) as url:
         yield url
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -152,10 +151,8 @@ async def test_a_publication_wakes_the_listeners_of_its_process_without_a_poll(m
     waiting = [asyncio.ensure_future(anext(source)) for source in sources]
     while len(queue._listeners.get("c", ())) < 2 or not queue._groups:
         await asyncio.sleep(0.001)
-    began = time.monotonic()
     await queue.publish("c", [message("a")])
-    deliveries = await asyncio.wait_for(asyncio.gather(*waiting), 5)
-    assert time.monotonic() - began < 2
+    deliveries = await asyncio.wait_for(asyncio.gather(*waiting), 15)  # half of the time to the next poll
     for delivery, source in zip(deliveries, sources, strict=True):
         await delivery.ack()
         await source.aclose()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from wintry_test_servers.databases import mongodb_database
+from wintry_test_servers.plugin import server
 
 from wintry.models import Field, Model, RequiredId
 from wintry.models.tracking import diff, snapshot
@@ -34,6 +36,19 @@ class Item(Model):
     id: str = RequiredId()
     n: int = 0
     code: str | None = Field(default=None, unique=True)
+
+
+@pytest.fixture(scope="module")
+def own_mongodb(servers: Any) -> Iterator[str]:
+    """A server of the module's own: a fail point is the whole server's."""
+    with server(servers, "mongodb") as made:
+        yield made.url
+
+
+@pytest.fixture
+def mongodb_url(own_mongodb: str) -> Iterator[str]:
+    with mongodb_database(own_mongodb) as url:
+        yield url
 
 
 @pytest.fixture(params=["pymongo", "motor"])
@@ -217,7 +232,8 @@ async def test_a_pool_that_runs_dry_says_so(open_on: Open) -> None:
     try:
         async with executions(backend, 2) as (first, second):
             slow = asyncio.create_task(backend.load(first, Item, ["x"]), name="the slow one")
-            await asyncio.sleep(0.1)
+            while not backend.busy:
+                await asyncio.sleep(0)
             with pytest.raises(Unreachable, match="all 1 are held by statements of the slow one"):
                 await backend.load(second, Item, ["x"])
             await slow

@@ -250,7 +250,8 @@ def translate(error: PyMongoError, where: str) -> Exception:
     text = told(error)
     code = getattr(error, "code", None)
     if isinstance(error, ServerSelectionTimeoutError):
-        return Unreachable(f"{where} does not answer: {text}")
+        servers, _, _ = text.partition(", Timeout: ")  # what follows describes the driver's view of them
+        return Unreachable(f"{where} does not answer: {servers}")
     if isinstance(error, OperationFailure) and code == 20 and "replica set" in text:
         return ConfigurationError(f"{where}: {STANDALONE}")
     if code == WRITE_CONFLICT:
