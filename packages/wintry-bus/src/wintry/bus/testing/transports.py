@@ -18,7 +18,6 @@ from ..transports.transport import Transport, TransportMessage
 from .hearing import HEADERS, PROBE, WAIT, Hearing, listening, message, name, publish, reached, sending
 
 
-
 class Broker(Protocol):
     """A server that can be taken away. Its methods return when it is done."""
 
