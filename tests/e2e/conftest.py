@@ -22,7 +22,7 @@ from wintry_test_servers.plugin import database
 from wintry_test_servers.run import Run
 
 START_SECONDS = 30.0
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
 SETTINGS = Path(__file__).parents[2] / "apps/allocation/src/allocation/settings"
 Predicate = Callable[[], Awaitable[Any]]
