@@ -11,7 +11,7 @@ from wintry.bus import Command, Event, HandleInsideUnit, Retry, command_handler,
 from wintry.bus.journal import Status
 from wintry.bus.testing import crash_at
 from wintry.repository.errors import ConcurrentModification
-from wintry.uow import current_unit
+from wintry.uow import UnitOfWork, current_unit
 
 pytestmark = pytest.mark.anyio
 
@@ -315,3 +315,91 @@ async def test_five_hundred_commands_at_once_keep_their_events_apart(house: Any,
     await asyncio.gather(*(bus.handle(Go(sku=str(number))) for number in range(500)))
     await house.settled()
     assert sorted(heard, key=int) == [str(number) for number in range(500)]
+
+
+class Sub(Command):
+    pass
+
+
+@pytest.mark.contract("BUS-700")
+async def test_a_command_may_leave_a_unit_between_two_that_it_commits(house: Any, shop_class: Any, models: Any) -> None:
+    results: list[str | None] = []
+
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(After(sku="a"))
+
+        @event_handler
+        async def after(self, event: After) -> None:
+            results.append(await self.handle(Sub()))
+
+        @command_handler
+        async def sub(self, command: Sub) -> str:
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku="first"))
+                await uow.commit()
+            async with self.uow(read_only=True) as uow:
+                await uow.stocks.count()
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku="second"))
+                await uow.commit()
+            return "done"
+
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.handle(Go())
+    await house.settled()
+    assert results == ["done"]
+    assert sorted(stock.sku for stock in await bus.stocks.find()) == ["first", "second"]
+
+
+@pytest.mark.contract("BUS-701")
+async def test_a_failure_that_cannot_be_written_as_it_is_is_parked(house: Any, shop_class: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(After(sku="a"))
+
+        @event_handler
+        async def after(self, event: After) -> None:
+            raise ValueError("nul \0 and half \udc80")
+
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.handle(Go())
+    await house.settled()
+    (dead,) = await house.journal.dead()
+    assert "nul \\x00 and half \\udc80" in dead.error
+
+
+@pytest.mark.contract("BUS-312")
+async def test_a_command_whose_time_is_over_behind_its_commit_does_not_run_again(
+    house: Any, shop_class: Any, models: Any
+) -> None:
+    runs: list[str] = []
+    limits: list[asyncio.Timeout] = []
+
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            runs.append(command.sku)
+            async with asyncio.timeout(None) as limit, UnitOfWork(shelves=self.shelves) as uow:
+                limits.append(limit)
+                await uow.shelves.create(entity=models[1](sku=f"{len(runs)}"))
+                self.register(Went(sku=command.sku))
+                await uow.commit()
+
+        @event_handler
+        async def went(self, event: Went) -> None: ...
+
+    bus = Bus(house)
+    await house.start(bus)
+
+    def late() -> None:
+        limits[0].reschedule(asyncio.get_running_loop().time() - 1)
+
+    with crash_at("home-committed", act=late), pytest.raises(TimeoutError):
+        await bus.handle(Go())
+    assert [shelf.sku for shelf in await bus.shelves.find()] == ["1"]
+    await house.settled()

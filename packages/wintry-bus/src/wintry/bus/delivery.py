@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from .call import Call, is_cancelled, running
-from .errors import AlreadyHandled, Discard, LeaseLost, Park
+from .errors import AlreadyHandled, Discard, LeaseLost, reason_of
 from .failpoints import reach
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ async def _repeat(runtime: Runtime, call: Call, seq: int, error: BaseException, 
     text = "%s failed for %r with %r: attempt %d, the next in %.3g s"
     logger.warning(text, call.route.target, call.message, error, call.attempt, delay)
     runtime.dispatcher.step_back(call)
-    await runtime.store.retry(seq, owner=runtime.owner, error=_reason(error), delay=delay)
+    await runtime.store.retry(seq, owner=runtime.owner, error=reason_of(error), delay=delay)
     await runtime.dispatcher.release_returned()
     runtime.dispatcher.wake_in(delay)
 
@@ -154,12 +153,8 @@ async def _park(runtime: Runtime, call: Call, seq: int, error: BaseException) ->
     hold = call.route.hold and call.lane is not None
     if hold:
         runtime.dispatcher.step_back(call)
-    await runtime.store.park(seq, owner=runtime.owner, error=_reason(error), hold=hold)
+    await runtime.store.park(seq, owner=runtime.owner, error=reason_of(error), hold=hold)
     if hold:
         await runtime.dispatcher.release_returned()
     else:
         runtime.dispatcher.settled(call)
-
-
-def _reason(error: BaseException) -> str:
-    return str(error) if isinstance(error, Park) else "".join(traceback.format_exception(error))

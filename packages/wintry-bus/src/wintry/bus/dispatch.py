@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from contextvars import copy_context
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from .call import Call, running
 from .delivery import deliver
-from .errors import Undecodable
+from .errors import Undecodable, reason_of, storable
 from .failpoints import reach
 from .journal.journal import Row
 from .lanes import Lanes
@@ -87,10 +86,17 @@ class Dispatcher:
         """Without a journal: at once, unless it is for later or its lane has something that waits."""
         later = call.due is not None and call.due > datetime.now(UTC)
         if later or (call.lane is not None and self._runtime.memory.waits(call.lane)):
+            self._write_down(call.lane)
             return self.keep(call) is not None and call.row is not None and self._accept_row(call, call.row)
         if call.lane is not None:
             self._lanes.join(call)
         return True
+
+    def _write_down(self, lane: str | None) -> None:
+        """Make the rows of what is in a lane, before that of what comes behind it: rows have the order of commits."""
+        for call in self._lanes.line(lane):
+            if self.keep(call) is not None and call.row is not None:
+                self._held[call.row.seq] = call
 
     def _accept_row(self, call: Call, row: Row) -> bool:
         if row.lease_owner != self._runtime.owner:
@@ -167,7 +173,7 @@ class Dispatcher:
         return len(self._queue) + self._waiting
 
     def _start_workers(self) -> None:
-        while self._queue and len(self._workers) < self._runtime.limits.concurrency:
+        while self._queue and not self._closing and len(self._workers) < self._runtime.limits.concurrency:
             call = self._queue.popleft()
             if not call.settled:
                 self._spawn(self._work(call), self._workers)
@@ -307,6 +313,8 @@ class Dispatcher:
             if room <= 0:
                 self._starved = True
                 return
+            if runtime.journal is None and self._held:  # there is no loop that renews what waits or runs here
+                await runtime.memory.renew([*self._held], owner=runtime.owner, lease=runtime.limits.lease)
             try:
                 rows = await runtime.store.claim(
                     limit=min(room, 100), owner=runtime.owner, lease=runtime.limits.lease, known=runtime.known
@@ -331,7 +339,7 @@ class Dispatcher:
             call = Call.of_row(route, row)
         except Exception as error:
             logger.error("%s: row %d cannot be read and is parked", row.target, row.seq, exc_info=error)
-            reason = str(error) if isinstance(error, Undecodable) else "".join(traceback.format_exception(error))
+            reason = storable(str(error)) if isinstance(error, Undecodable) else reason_of(error)
             try:
                 await runtime.store.park(row.seq, owner=runtime.owner, error=reason)
             except Exception:

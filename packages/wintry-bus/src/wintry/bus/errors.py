@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
+from traceback import format_exception
 
 _open_list: ContextVar[list[Fault] | None] = ContextVar("wintry.bus.collecting", default=None)
 
@@ -140,6 +141,16 @@ def report(faults: Sequence[Fault]) -> None:
     if collected is None:
         raise DefinitionError(faults)
     collected.extend(faults)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a message is given up, for a person to read."""
+    return storable(str(error) if isinstance(error, Park) else "".join(format_exception(error)))
+
+
+def storable(text: str) -> str:
+    """Text that every store takes: what is said of NUL and surrogates stands for them."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def nearest(name: str, good: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ The lines between processes are the journal's: this one only ever holds deliveri
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from .call import Call
 
@@ -33,6 +34,10 @@ class Lanes:
             return True
         line = self._lines.get(call.lane)
         return line is not None and line[0] is call
+
+    def line(self, lane: str | None) -> Sequence[Call]:
+        """The calls of a lane, the head first."""
+        return () if lane is None else tuple(self._lines.get(lane, ()))
 
     def leave(self, call: Call) -> Call | None:
         """The head is done: the call whose turn it is now, if any."""

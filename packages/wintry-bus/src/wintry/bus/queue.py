@@ -112,7 +112,7 @@ class MessageQueue:
             runtime.tell_handled(call)
         if call.ready:
             ready = call.take_ready()
-            if outer is None or outer.entry:
+            if outer is None or outer.entry or not outer.open:  # a handler that has returned drains no more
                 await runtime.dispatcher.drain(ready)
             else:
                 outer.ready = [*outer.ready, *ready]
@@ -147,6 +147,9 @@ class MessageQueue:
                 return result
             except Exception as again:  # noqa: BLE001 - it is raised when no attempt is left
                 error = again
+            except BaseException:
+                runtime.dispatcher.submit_all(call.take_ready())
+                raise
 
     def register(self, message: Message, *, delay: float | None = None, at: datetime | None = None) -> None:
         """Let a message follow when what the running handler does is committed.

@@ -87,7 +87,8 @@ class Around(UnitHook):
         self._rows: Sequence[Row] = ()
         self._stored: Sequence[Row] | None = None  # rows of the journal, or none where there is no journal
         self._relay: Relay | None = None
-        self._recorded = False
+        self._recorded = False  # durably
+        self._recording: Unit | None = None  # which is about to commit the record
 
     async def __aenter__(self) -> None:
         call = self._call
@@ -126,8 +127,8 @@ class Around(UnitHook):
             if error is None:
                 await unit.commit()
         except BaseException as refused:  # noqa: BLE001 - what follows is raised when the unit is over
-            error = refused
-            raise _reason(refused) from refused.__cause__
+            error, reason = refused, _reason(refused)
+            raise reason from reason.__cause__
         finally:
             await unit.leave(error)
         if error is not None and (reason := _reason(error)) is not error:
@@ -198,27 +199,27 @@ class Around(UnitHook):
         if row is not None and not await journal.complete([row.seq], owner=units.owner, execution=execution):
             raise LeaseLost(f"row {row.seq} belongs to another process")
         if row is None or call.entry:
-            await self._record(journal.homes[journal.backend], execution)
+            await self._record(journal.homes[journal.backend], execution, unit)
         self._stored = []
         if self._rows:
             self._stored = await journal.append(self._rows, owner=units.owner, lease=units.lease, execution=execution)
 
     async def _store_there(self, journal: UnitJournal, unit: Unit, relay: Relay) -> None:
         execution = unit.execution(relay.backend)
-        await self._record(relay.home, execution)
+        await self._record(relay.home, execution, unit)
         if self._rows:
             await relay.store(execution, self._rows)
 
-    async def _record(self, home: Home, execution: Execution) -> None:
+    async def _record(self, home: Home, execution: Execution, unit: Unit) -> None:
         """Note what is handled; of a command that a caller waits for, where its commit may get lost on the way."""
         call, record = self._call, self._call.inbox
         if record is None and call.row is None and not call.entry and home.remote:
             record = (call.id, call.route.target)
-        if record is None or self._recorded:
+        if record is None or self._recorded or self._recording is not None:
             return
         if not await home.record(execution, *record):
             raise AlreadyHandled("its effect is stored in the database already")
-        self._recorded = True
+        self._recording = unit
         call.doubtful = call.inbox is None
 
     async def after_commit(self, unit: Unit) -> None:
@@ -231,6 +232,8 @@ class Around(UnitHook):
             return
         reach("committed")
         call.doubtful = False
+        if self._recording is unit:
+            self._recorded, self._recording = True, None
         relay, self._relay = self._relay, None
         rows, self._rows = self._rows, ()
         stored, self._stored = self._stored, None
@@ -238,7 +241,11 @@ class Around(UnitHook):
             reach("home-committed")
             stored = []
         if rows:
-            stored = await self._to_be_delivered(units.journal, relay, rows, stored or ())
+            try:
+                stored = await self._to_be_delivered(units.journal, relay, rows, stored or ())
+            except BaseException:  # cancelled: others deliver it, and what is stored must not be done again
+                call.commit([])
+                raise
         if stored is not None:
             call.commit(stored)
         if unit is self._ambient and call.row is not None:
@@ -262,7 +269,9 @@ class Around(UnitHook):
     async def after_rollback(self, unit: Unit) -> None:
         """Nothing that was registered survives."""
         if _innermost.get() is self:
-            self._rows, self._stored, self._relay, self._recorded = (), None, None, False
+            self._rows, self._stored, self._relay = (), None, None
+            if self._recording is unit:
+                self._recording = None
             self._call.rollback()
 
 

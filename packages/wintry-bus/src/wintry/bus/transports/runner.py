@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from asyncio import CancelledError
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..call import Call, call_of, is_cancelled, running
 from ..delivery import flush
 from ..dispatch import end
-from ..errors import AlreadyHandled, CapabilityError, Discard, Park, Undecodable
+from ..errors import AlreadyHandled, CapabilityError, Discard, Undecodable, reason_of, storable
 from ..failpoints import reach
 from ..handlers import TIMEOUT
 from ..journal.journal import Row
@@ -167,7 +166,7 @@ class Runner:
                 message = self._routes[listener].read(delivery.message.body)
             except Undecodable as error:
                 logger.error("%s: message %s: %s", listener.id, delivery.message.id, error)
-                await self._give_up(listener, delivery, delivery.attempt, str(error))
+                await self._give_up(listener, delivery, delivery.attempt, storable(str(error)))
                 return
             call = self._call(listener, delivery, message)
             reason = await self._attempts(listener, call)
@@ -219,7 +218,7 @@ class Runner:
                 delay = listener.retry.again(error, call.attempt, time.time() - began)
                 if delay is None:
                     logger.error("%s failed for %r", listener.id, call.message, exc_info=error)
-                    return str(error) if isinstance(error, Park) else "".join(traceback.format_exception(error))
+                    return reason_of(error)
                 logger.warning("%s failed with %r; again in %.3g s", listener.id, error, delay)
             await asyncio.sleep(delay)
             call.restart()

@@ -8,6 +8,7 @@ then it says what they need.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
@@ -64,8 +65,7 @@ class TransportsComponent:
         }
 
     async def drain(self, deadline: float) -> None:
-        for runner in self.runners.values():
-            await runner.drain(deadline)
+        await asyncio.gather(*(runner.drain(deadline) for runner in self.runners.values()))
         self.runners = {}
 
     async def stop(self) -> None:
