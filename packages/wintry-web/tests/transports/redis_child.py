@@ -20,7 +20,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from wintry.bus.durable import Durable
-from wintry.bus.journal import sql
+from wintry.bus.journal.sql_home import SqlHome
 from wintry.bus.settings import BusSettings
 from wintry.bus.testing import crash_at
 from wintry.bus.transports import Listener, Runner
@@ -59,8 +59,8 @@ def forget_what_was_handled() -> None:
     async def find(*_: object) -> None:
         return None
 
-    sql.Inbox.record = record  # type: ignore[method-assign, assignment]
-    sql.Inbox.find = find  # type: ignore[method-assign, assignment]
+    SqlHome.record = record  # type: ignore[method-assign, assignment]
+    SqlHome.find = find  # type: ignore[method-assign, assignment]
 
 
 def decode(body: bytes) -> str:
