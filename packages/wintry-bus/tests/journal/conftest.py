@@ -83,7 +83,7 @@ class House:
             held = {"status": "pending", "lease_owner": {"$exists": True}}
             await on.collection("_wintry_journal").update_many(held, [{"$set": {"lease_until": "$$NOW"}}])
             return
-        execution = on.execution(isolation="read committed")
+        execution = on.execution(isolation=None if on.kind == "sqlite" else "read committed")
         await execution.change("UPDATE _wintry_journal SET lease_until = 0 WHERE status = 'pending'", ())
         await execution.commit()
 
