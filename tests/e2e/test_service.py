@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.anyio
+# That two processes answer alike is what the other modules show; here they are for the deep run.
+PROFILES = ["embedded", "servers"]
+if os.environ.get("TEST_WINTRY_PROFILE") == "deep":
+    PROFILES.append("servers, two processes")
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("profile", PROFILES, indirect=True)]
 
 BATCH = {"ref": "b1", "sku": "TABLE", "qty": 10}
 
