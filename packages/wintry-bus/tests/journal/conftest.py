@@ -72,7 +72,7 @@ class House:
         """Wait until nothing is pending in the journal."""
         import asyncio
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await self.journal.stats()).pending:
                 await asyncio.sleep(0.01)
 
