@@ -14,11 +14,9 @@ from typing import Any
 import httpx2
 import pytest
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.timeout(300),
-    pytest.mark.parametrize("profile", ["embedded"], indirect=True),  # it has the settings of whom it feeds
-]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+embedded = pytest.mark.parametrize("profile", ["embedded"], indirect=True)
+"""A run has the settings of the service that it feeds, by default those of this profile."""
 
 DAY = Path(__file__).parents[2] / "apps/allocation/src/allocation/demo/day.jsonl"
 
@@ -61,6 +59,7 @@ def cells(line: str) -> list[str]:
     return line.rstrip(" ━╸╺").split()
 
 
+@embedded
 @pytest.mark.contract("APP-211", "APP-212", "APP-213")
 async def test_two_runs_print_the_same_tables(make_service: Any) -> None:
     """The first starts the service; the second finds one running, and the same data."""
@@ -147,6 +146,7 @@ class TestOneLineErrors:
 
         assert line.startswith("demo: the service did not start: allocation: cannot write in ")
 
+    @embedded
     async def test_a_settings_file_is_missing(self, service: Any) -> None:
         code, said, aside = await demo(service.folder, "--url", service.url, "--settings", "none.toml")
 
