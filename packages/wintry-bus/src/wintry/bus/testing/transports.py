@@ -9,7 +9,7 @@ the messages that were parked, and `broker` takes the broker away and brings it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -347,6 +347,8 @@ class TransportContract:
         await other.stop()
         async with listening(transport) as hearing:
             assert sorted(await hearing.ids(2)) == ["a", "b"]
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()  # a listener that ends behind its transport takes nothing from anybody
 
     # a broker that goes away
 

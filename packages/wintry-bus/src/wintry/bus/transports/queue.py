@@ -12,6 +12,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -179,16 +180,16 @@ class Queue(ABC):
         """A delivery is about to be settled: its lease is renewed no more."""
         self._held.discard(seq)
 
-    async def lose(self, seqs: Sequence[int]) -> None:
-        """A listener has gone with deliveries in its hands."""
-        self._held.difference_update(seqs)
-        await self._drop(seqs)
+    def abandon(self, seqs: Sequence[int]) -> None:
+        """A listener has gone with deliveries in its hands: those still leased become free. `stop` waits for it."""
+        if leased := self._held.intersection(seqs):
+            task = asyncio.get_running_loop().create_task(self._lose(leased))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something to its end that nobody waits for; `stop` does."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _lose(self, seqs: AbstractSet[int]) -> None:
+        self._held.difference_update(seqs)
+        await self._drop(sorted(seqs))
 
     # life
 
@@ -208,7 +209,7 @@ class Queue(ABC):
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._held:
-            await self.lose([*self._held])
+            await self._lose({*self._held})
         await self._flush()
 
     async def _keep(self) -> None:
@@ -277,9 +278,8 @@ class Hands:
         return True
 
     def lose_all(self) -> None:
-        """The listener is gone."""
-        if self.held and self.group is not None:
-            self.queue.spawn(self.queue.lose([delivery.seq for delivery in self.held]))
+        """The listener is gone; what it still holds is free, unless the queue has stopped and let go of it before."""
+        self.queue.abandon([delivery.seq for delivery in self.held])
         self.held.clear()
 
 
