@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from wintry.web import App, StartError, WinterSettings
+from wintry.web import App, NotReachable, StartError, WinterSettings
 from wintry.web.components import Components, ordered
 from wintry.web.testing import client
 
@@ -265,14 +265,14 @@ class Ears:
         assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
         assert "Greeter" in sent[0]["message"]
 
-    async def test_what_a_component_foresees_is_one_line(self, make_package: MakePackage) -> None:
+    async def test_what_cannot_be_reached_is_one_line(self, make_package: MakePackage) -> None:
         log: list[str] = []
         first, second = Fake("first", log), Fake("second", log, after=("first",))
-        second.failing = ConnectionError("no database at the other end")
+        second.failing = ConnectionError("no database\nat the other end")
         second.errors = {ConnectionError: 503}
         app = App(make_package(), components=[second, first])
 
-        with pytest.raises(StartError, match="ConnectionError: no database at the other end"):
+        with pytest.raises(NotReachable, match=r"\Ano database at the other end\Z"):
             await app.start()
 
         assert log == ["start first", "start second", "stop second", "stop first"]

@@ -77,6 +77,35 @@ app = App(__name__, components=[Stuck()])
 """
 
 
+STICKING = """
+from collections.abc import Iterator
+
+from wintry.ioc import provider
+from wintry.web import App, controller, get
+
+
+class Door: ...
+
+
+@provider
+def door() -> Iterator[Door]:
+    yield Door()
+    raise RuntimeError("it sticks")
+
+
+@controller
+class DoorsController:
+    door: Door
+
+    @get("/doors")
+    async def doors(self) -> int:
+        return 1
+
+
+app = App(__name__, components=[])
+"""
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     (tmp_path / "shop.py").write_text(SHOP)
@@ -256,6 +285,24 @@ class TestEnd:
             process.send_signal(signal.SIGTERM)
 
             assert process.wait(timeout=20) == 0
+
+    def test_what_does_not_end_cleanly_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "sticking.py").write_text(STICKING)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wintry.web", "serve", "sticking:app", "--port", "0"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        with process.stderr:
+            next(line for line in process.stderr if "Serving on" in line)
+            process.send_signal(signal.SIGTERM)
+            said = process.stderr.read()
+
+        assert process.wait(timeout=20) == 1
+        assert "The application did not end cleanly" in said
+        assert "RuntimeError: it sticks" in said
 
 
 @pytest.mark.contract("WEB-500")

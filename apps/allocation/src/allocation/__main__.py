@@ -1,7 +1,7 @@
 """The command `allocation`: serve the service on one address until a signal says to stop.
 
-What the surroundings refuse (a taken port, a folder that cannot be written, a settings file that cannot be read) is
-one line on standard error and exit code 1; an application that cannot start is its report and exit code 3.
+What the surroundings refuse (a taken port, a folder that cannot be written, a settings file that cannot be read, a
+database that is away) is one line on standard error and exit code 1; an application that cannot start is its report and exit code 3.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from allocation import settings
-from wintry.web import AddressError, SettingsError, serve
+from wintry.web import AddressError, NotReachable, SettingsError, serve
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         from allocation.app import app  # reads the two variables
 
         return serve(app, host=options.host, port=options.port, ready=tell)
-    except (SettingsError, AddressError, FolderError) as error:
+    except (SettingsError, AddressError, FolderError, NotReachable) as error:
         print(f"allocation: {error}", file=sys.stderr)
         return 1
 

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from .app import App
 from .components import installed
 from .controllers import Http
-from .errors import SettingsError, StartError, collecting
+from .errors import NotReachable, SettingsError, StartError, collecting
 from .serve import START_FAILURE, AddressError, serve
 from .settings import FILE_VARIABLE
 
@@ -41,12 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     }
     try:
         return words[options.word](named_app(options.app))
+    except (SettingsError, AddressError, AppError, NotReachable) as error:
+        print(f"wintry.web: {error}", file=sys.stderr)
+        return REFUSED
     except StartError as error:
         print(error, file=sys.stderr)
         return START_FAILURE
-    except (SettingsError, AddressError, AppError) as error:
-        print(f"wintry.web: {error}", file=sys.stderr)
-        return REFUSED
 
 
 def parser() -> argparse.ArgumentParser:

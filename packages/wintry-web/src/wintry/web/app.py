@@ -26,7 +26,7 @@ from wintry.ioc import Container, InjectionError
 from . import discovery, logs
 from .components import Component, Components, installed
 from .controllers import Http, HttpOptions, compile_routes
-from .errors import StartError, WebError, collecting
+from .errors import NotReachable, StartError, WebError, collecting
 from .health import Phase, health_routes
 from .listeners import Listeners, compile_listeners
 from .problems import Problems
@@ -138,7 +138,8 @@ class App(Starlette):
         """Wire everything, check it, and start the components. An application starts once.
 
         Raises:
-            StartError: all faults of definition of all libraries, or the one thing that could not be reached.
+            StartError: all faults of definition of all libraries.
+            NotReachable: they have none, and what the application stands on is not there.
         """
         if self.http is not None:
             raise StartError(["The application has run already; make a new App to run it again."])
@@ -215,6 +216,8 @@ class App(Starlette):
         """What was foreseen by a component is one line; anything else is a bug, whose traceback is logged."""
         if isinstance(error, InjectionError):
             return StartError(error.faults)
+        if isinstance(error, ConnectionError):
+            return NotReachable(error)
         if not isinstance(error, tuple(self.components.errors)) and not isinstance(error, (WebError, ValueError)):
             logger.error("The application could not be started", exc_info=error)
         return StartError([f"{type(error).__name__}: {error}"])

@@ -4,6 +4,7 @@
     ├── DefinitionError      (TypeError)     a mark, path or signature that cannot work: place, reason, next step
     ├── SettingsError        (ValueError)    a setting, or a source of settings, that is not valid
     ├── StartError           (RuntimeError)  the application cannot start: every fault in one report
+    │   └── NotReachable                     what it stands on, as a database, is not there
     ├── InvalidAnswer        (RuntimeError)  a method answered something else than it declares
     ├── InvalidInput                         422, or 400 for malformed JSON: what pydantic found wrong with a request
     └── HTTPError            (HTTPException) raised by a method to answer with that status
@@ -63,6 +64,14 @@ class StartError(WebError, RuntimeError):
         self.faults = tuple(faults)
         count = f"{len(faults)} fault{'' if len(faults) == 1 else 's'}"
         super().__init__("\n\n".join([f"The application cannot start: {count}.", *(str(fault) for fault in faults)]))
+
+
+class NotReachable(StartError):
+    """What an application stands on cannot be reached, and there is nothing else to report: `str` is one line."""
+
+    def __init__(self, error: ConnectionError) -> None:
+        super().__init__([error])
+        self.args = (" ".join(str(error).split()),)
 
 
 class InvalidAnswer(WebError, RuntimeError):

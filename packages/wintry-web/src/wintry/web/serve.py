@@ -1,7 +1,7 @@
 """Serving an application from the command line: who owns the signals, and the order in which everything ends.
 
 The first SIGTERM or SIGINT makes the application not ready, stops what brings work in, ends the event streams, and
-only then lets the server finish the requests in flight; the lifespan's end drains the rest and closes the stores. A
+only then lets the server finish the requests in flight; then the application drains the rest and closes the stores. A
 second signal cancels what is left. The exit code of a clean end is 0, of an application that cannot start 3.
 """
 
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .app import App
+from .errors import NotReachable, StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     import uvicorn
 
+END_FAILURE = 1
 START_FAILURE = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HEADER_BYTES = 64 * 1024
@@ -46,10 +48,12 @@ def announce(url: str) -> None:
 def serve(app: App, *, host: str = "127.0.0.1", port: int = 8000, ready: Callable[[str], None] = announce) -> int:
     """Serve until a signal says to stop, and give the exit code.
 
-    `port` 0 takes a free one. `ready` is called with the URL once the application answers.
+    `port` 0 takes a free one. `ready` is called with the URL once the application answers. An application that cannot
+    start is its report in the log.
 
     Raises:
         AddressError: the address is taken or cannot be bound; the message names it.
+        NotReachable: what the application stands on, as a database, is not there; the message is one line.
         ImportError: the `server` extra is not installed.
     """
     with bound(host, port) as listening, asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -57,20 +61,25 @@ def serve(app: App, *, host: str = "127.0.0.1", port: int = 8000, ready: Callabl
 
 
 async def run(app: App, listening: socket.socket, ready: Callable[[str], None]) -> int:
-    """Serve on a socket that is bound already."""
+    """Serve on a socket that is bound already. Raises `NotReachable`."""
     server = make_server(app)
     loop = asyncio.get_running_loop()
     ending = Ending(app, server, loop)
     previous = {number: signal.signal(number, ending.on_signal) for number in SIGNALS}
     try:
+        await app.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(tell(server, listening, ready))
             await server.serve(sockets=[listening])
-            await ending.settled()
+        return await ending.finish()
+    except NotReachable:
+        raise
+    except StartError as error:
+        logger.error("%s", error)
+        return START_FAILURE
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return 0 if server.started else START_FAILURE
 
 
 class Ending:
@@ -99,10 +108,18 @@ class Ending:
         finally:
             self.server.should_exit = True
 
-    async def settled(self) -> None:
-        """Wait until the first signal's work is done; a second signal cancels it."""
+    async def finish(self) -> int:
+        """Wait until the first signal's work is done and the application has ended, and give the exit code."""
         if self.task is not None:
             await asyncio.wait([self.task])
+        if self.server.force_exit:
+            return 0
+        self.task = self.loop.create_task(self.app.end())
+        await asyncio.wait([self.task])
+        if self.task.cancelled() or (error := self.task.exception()) is None:
+            return 0
+        logger.error("The application did not end cleanly", exc_info=error)
+        return END_FAILURE
 
 
 def make_server(app: App) -> uvicorn.Server:
@@ -112,17 +129,11 @@ def make_server(app: App) -> uvicorn.Server:
         raise ImportError('serve() needs the extra `server`: pip install "wintry-web[server]"') from None
 
     class Server(uvicorn.Server):
-        """The server without its own signals, which `Ending` has, and without its own way out of a failed start."""
+        """The server without its own signals, which `Ending` has."""
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            try:
-                await super().startup(sockets)
-            except SystemExit:
-                self.should_exit = True
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Listen no more, then wait for what clients are sending on open connections; each answer closes one."""
@@ -135,7 +146,7 @@ def make_server(app: App) -> uvicorn.Server:
     seconds = app.settings.drain_seconds
     config = uvicorn.Config(
         app,
-        lifespan="on",
+        lifespan="off",  # the application is started before, and ended behind the server
         access_log=False,
         log_config=None,
         log_level=logging.WARNING,
