@@ -9,6 +9,7 @@ The databases on servers are the module's, and emptied after each test; their ta
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -237,24 +238,32 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-STORES = ("memory", "sqlite", "postgresql", "mongodb")
-RACING = ("memory", "postgresql", "mongodb")
+DEEP = os.environ.get("TEST_WINTRY_PROFILE") == "deep"
+ALSO = ("postgresql-system", "mongodb-motor") if DEEP else ()
+RACING = ("memory", "postgresql", "mongodb", *ALSO)
+STORES = ("sqlite", *RACING)
+SERVERS = {
+    "postgresql": "shared_postgres_url",
+    "postgresql-system": "shared_postgres_system_url",
+    "mongodb": "shared_mongodb_url",
+    "mongodb-motor": "shared_mongodb_url",
+}
 
 
 @pytest.fixture
-def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """The URL of an empty store of a kind; each call gives one of its own, or the same one emptied."""
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    """The URL of an empty store of a kind, or its settings; each call gives one of its own, or the same one emptied."""
     number = itertools.count()
 
-    def fresh(kind: str) -> str:
+    def fresh(kind: str) -> Any:
         if kind == "memory":
             return "memory://"
         if kind == "sqlite":
             return f"sqlite:///{tmp_path / f'shop{next(number)}.db'}"
-        url: str = request.getfixturevalue("shared_postgres_url" if kind == "postgresql" else "shared_mongodb_url")
+        url: str = request.getfixturevalue(SERVERS[kind])
         used.add(url)
         empty(url)
-        return url
+        return {"url": url, "client": "motor"} if kind == "mongodb-motor" else url
 
     used: set[str] = set()
     yield fresh
@@ -283,19 +292,19 @@ def empty(url: str) -> None:
 
 
 @pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> str:
+def url(request: pytest.FixtureRequest, fresh_url: Callable[[str], Any]) -> Any:
     """A store of each kind."""
     return fresh_url(request.param)
 
 
 @pytest.fixture(params=RACING)
-def racing_url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> str:
+def racing_url(request: pytest.FixtureRequest, fresh_url: Callable[[str], Any]) -> Any:
     """A store of each kind in which two units can write at the same time."""
     return fresh_url(request.param)
 
 
 @pytest.fixture(params=["in memory", "on servers"])
-def two_urls(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> dict[str, str]:
+def two_urls(request: pytest.FixtureRequest, fresh_url: Callable[[str], Any]) -> dict[str, str]:
     """Two stores, by the names of their backends."""
     if request.param == "in memory":
         return {"default": "memory://a", "other": "memory://b"}

@@ -109,6 +109,13 @@ def postgres_system_url(servers: Run) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def shared_postgres_system_url(servers: Run) -> Iterator[str]:
+    """An empty database on the PostgreSQL of the system, dropped behind the module."""
+    with database(servers, "postgres-system") as url:
+        yield url
+
+
 @pytest.fixture
 def mongodb_url(servers: Run) -> Iterator[str]:
     """A new database on MongoDB, a replica set of one; dropped behind the test."""
