@@ -615,6 +615,40 @@ async def test_another_process_delivers_what_a_dead_one_left() -> None:
     assert survivor.log == ["a", "b"]
 
 
+@pytest.mark.contract("BUS-702")
+@pytest.mark.parametrize(("ended", "runs"), [(2, 1), (3, 0)])
+async def test_what_ends_every_process_that_begins_it_is_parked(ended: int, runs: int) -> None:
+    journal = MemoryJournal()
+
+    class Deadly(Bus):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(name="a", key="k"))
+
+        @event_handler(background=True, retry=FAST)
+        async def went(self, event: Went) -> None:
+            self.log.append(event.name)
+
+    dead = Runtime(journal=journal, limits=Limits(lease=0.0, concurrency=0))
+    await Deadly(dead).handle(Go())
+    for number in range(1, ended):  # the first is counted by the one that stored it
+        claimed = await journal.claim(limit=1, owner=f"dead {number}", lease=0.0, known=Known({"Deadly.went": 1}))
+        assert [row.attempts for row in claimed] == [number + 1]
+    runtime = Runtime(journal=journal, limits=LIMITS)
+    survivor = Deadly(runtime)
+    runtime.attach(survivor)
+    async with recording(survivor) as rec:
+        await runtime.start()
+        await rec.settled()
+        await runtime.drain(1.0)
+
+    assert survivor.log == ["a"] * runs
+    letters = await survivor.dead_letters.list()
+    assert [letter.error.partition(":")[0] for letter in letters] == (
+        [] if runs else ["3 attempts were begun and none came to its end"]
+    )
+
+
 @pytest.mark.contract("BUS-087")
 async def test_leases_are_renewed_while_a_handler_runs() -> None:
     journal = MemoryJournal()

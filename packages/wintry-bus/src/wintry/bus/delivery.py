@@ -17,7 +17,7 @@ from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from .call import Call, is_cancelled, running
-from .errors import AlreadyHandled, Discard, LeaseLost, reason_of
+from .errors import AlreadyHandled, Discard, LeaseLost, Park, reason_of
 from .failpoints import reach
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ async def deliver(runtime: Runtime, call: Call) -> None:
     route = call.route
     try:
         if runtime.plain:
+            if call.row is not None:
+                _refuse_what_kills(call)
             rest = route.start(route.instance, call)
             if rest is not None:
                 await rest
@@ -75,12 +77,25 @@ async def _attempt(runtime: Runtime, call: Call) -> None:
 
 async def _run(runtime: Runtime, call: Call, queue: object) -> None:
     if runtime.open_unit is None or not call.route.unit:
+        if call.row is not None:
+            _refuse_what_kills(call)
         await call.route.run(queue, call)
         return
-    async with runtime.open_unit(call):
+    async with runtime.open_unit(call):  # which tells whether an earlier attempt has stored its effect
         if call.row is not None:
+            _refuse_what_kills(call)
             reach("delivering")
         await call.route.run(queue, call)
+
+
+def _refuse_what_kills(call: Call) -> None:
+    """Raise `Park` where all attempts were begun and none came to an end: each time the process has ended instead."""
+    most = call.route.retry.attempts
+    if most is not None and call.attempt > most:
+        raise Park(
+            f"{most} attempts were begun and none came to its end: the process ended, or lost its lease, each time; "
+            "look into its log, and redrive the message when the reason is gone"
+        )
 
 
 async def flush(runtime: Runtime, call: Call) -> None:
