@@ -349,3 +349,24 @@ async def test_pubsub_reaches_everyone_and_cannot_share(broker: Any) -> None:
     listener = Listener("one", "c", bytes.decode, handle)
     with pytest.raises(CapabilityError, match="share"):
         Runner(Runtime(transports={"p": transport}), transport, [listener], group="g")
+
+
+@pytest.mark.contract("WEB-204")
+async def test_many_in_the_hands_of_others_keep_a_listener_neither_from_what_was_left_nor_from_what_is_new(
+    broker: Any,
+) -> None:
+    async with Redis.from_url(broker.url) as client, opened(broker.url, lease=60) as transport:
+        await transport.publish("c", [sent(f"{n}") for n in range(40)])
+        await client.xgroup_create(STREAM, "g", "0")
+        await client.xreadgroup("g", "busy", {STREAM: ">"}, count=40)
+        (last,) = await client.xrevrange(STREAM, count=1)
+        await client.xclaim(STREAM, "g", "gone", 0, [last[0]], time=1, justid=True)
+        await transport.publish("c", [sent("new")])
+        heard = list[str]()
+        async with asyncio.timeout(PATIENCE), aclosing(transport.receive("c", group="g", prefetch=1)) as deliveries:
+            async for delivery in deliveries:
+                heard.append(delivery.message.body.decode())
+                await delivery.ack()
+                if len(heard) == 2:
+                    break
+        assert heard == ["39", "new"]

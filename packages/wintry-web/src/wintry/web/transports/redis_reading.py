@@ -52,6 +52,7 @@ class Competing:
         self._hands = hands
         self._joined = False
         self._owed = True
+        self._rest: bytes | None = None  # where looking for what others left goes on
 
     def reconnected(self) -> None:
         """What was on its way is owed."""
@@ -64,7 +65,7 @@ class Competing:
                 await self._join()
             if self._owed:
                 return await self._own()
-            if self._hands.look:
+            if self._hands.look or self._rest is not None:
                 return await self._left()
             return await self._new()
         except ResponseError as error:
@@ -93,14 +94,14 @@ class Competing:
     async def _left(self) -> list[RedisDelivery]:
         """What others gave back, or have not renewed."""
         hands = self._hands
-        hands.look, wanted = False, hands.room
+        after = b"0-0" if hands.look or self._rest is None else self._rest
+        hands.look = False
         idle = round(hands.lease * 1000)
         reply = await self._reader.execute_command(
-            "XAUTOCLAIM", hands.stream, hands.group, hands.consumer, idle, "0", "COUNT", wanted
+            "XAUTOCLAIM", hands.stream, hands.group, hands.consumer, idle, after, "COUNT", hands.room
         )
-        entries = [(id, fields) for id, fields in reply[1] if id is not None and id not in hands.held]
-        hands.look = hands.look or len(entries) == wanted or reply[0] != b"0-0"
-        return await self._given(entries)
+        self._rest = None if reply[0] == b"0-0" else reply[0]
+        return await self._given([(id, fields) for id, fields in reply[1] if id is not None and id not in hands.held])
 
     async def _new(self) -> list[RedisDelivery]:
         found = await self._group_read(">", ["BLOCK", round(BLOCK * 1000)], self._hands.room)
