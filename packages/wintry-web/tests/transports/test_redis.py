@@ -110,6 +110,22 @@ async def test_a_broker_that_hangs_is_waited_for(broker: Any, monkeypatch: pytes
 
 
 @pytest.mark.contract("WEB-203")
+async def test_a_broken_stream_keeps_no_other_from_being_renewed(redis_server: Any) -> None:
+    async with opened(redis_server.url, lease=0.6) as transport:
+        sources = {channel: transport.receive(channel, group="g", prefetch=1) for channel in "bcdefghi"}
+        for channel, source in sources.items():
+            await transport.publish(channel, [sent("a")])
+            await anext(source)
+        for channel in "bdefghi":
+            await transport.client.set(f"wintry:{{{channel}}}", "no stream")
+        await asyncio.sleep(2.0)
+        (entry,) = await transport.client.xpending_range(STREAM, "g", "-", "+", 1)
+        assert entry["time_since_delivered"] < 600
+        for source in sources.values():
+            await source.aclose()
+
+
+@pytest.mark.contract("WEB-203")
 async def test_silence_for_longer_than_a_reply_may_take_breaks_no_connection(
     redis_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -192,15 +192,11 @@ class RedisStreams:
             try:
                 for hands in [*self._hands]:
                     hands.look = True
-                    async with reached():
-                        await hands.renew()
+                    await _seen_to(hands.stream, hands.renew())
                 for channel in [*self._channels]:
-                    async with reached():
-                        await self._tidy(channel)
-            except LOST as error:
+                    await _seen_to(channel, self._tidy(channel))
+            except (ConnectionError, TimeoutError) as error:
                 logger.warning("redis: renewing failed with %r; it is tried again", error)
-            except Exception:
-                logger.exception("redis: renewing failed; it is tried again")
 
     async def _tidy(self, channel: str) -> None:
         """Remove old entries that every group has acknowledged, and consumers that have gone."""
@@ -219,6 +215,17 @@ class RedisStreams:
             await self.client.execute_command("EVAL", FORGET, 1, stream, group["name"], FORGOTTEN_AFTER)
         if oldest > (0, 0):
             await self.client.execute_command("XTRIM", stream, "MINID", "{}-{}".format(*oldest))
+
+
+async def _seen_to(place: str, work: Coroutine[Any, Any, None]) -> None:
+    """Do a part of what is due: what is wrong with it keeps nothing else from being done, but a broker that is away."""
+    try:
+        async with reached():
+            await work
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:
+        logger.exception("redis: renewing %s failed; it is tried again", place)
 
 
 def _parked(channel: str, id: bytes, fields: dict[bytes, bytes]) -> Parked:
