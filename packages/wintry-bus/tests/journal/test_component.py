@@ -237,3 +237,31 @@ def test_a_bus_imports_the_client_of_its_own_database(kind: str, url: str) -> No
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     clients = {"sqlite": "aiosqlite sqlalchemy", "postgresql": "asyncpg sqlalchemy", "mongodb": "pymongo"}
     assert done.stdout.strip() == clients[kind]
+
+
+@pytest.mark.contract("BUS-703")
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_transport_that_does_not_stop_keeps_no_other_from_stopping(
+    durable: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped: list[str] = []
+
+    class Broken(Memory):
+        async def stop(self) -> None:
+            raise OSError("the door sticks")
+
+    class Fine(Memory):
+        async def stop(self) -> None:
+            stopped.append("fine")
+
+    transports = {"broken": Broken(), "fine": Fine()}
+    if durable:
+        async with open_runtime(f"sqlite:///{tmp_path}/a.db") as runtime:
+            runtime.transports = transports
+    else:
+        component = BusComponent()
+        component._runtime = Runtime(transports=transports)
+        await component.stop()
+
+    assert stopped == ["fine"]
+    assert "the door sticks" in caplog.text

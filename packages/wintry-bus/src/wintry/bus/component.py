@@ -23,6 +23,7 @@ from wintry.bus.errors import CapabilityError, DefinitionError, HandlerTimeout, 
 from wintry.bus.settings import BusSettings
 from wintry.bus.transports import Memory, Transport
 from wintry.bus.transports.brokers import brokers
+from wintry.bus.transports.transport import stop_all
 
 if TYPE_CHECKING:
     from wintry.bus.durable import Durable
@@ -114,8 +115,7 @@ class BusComponent:
         if self._durable is not None:
             await self._durable.stop()
         elif self._runtime is not None:
-            for transport in self._runtime.transports.values():
-                await transport.stop()
+            await stop_all(self._runtime.transports.values())
 
 
 component = BusComponent

@@ -21,7 +21,7 @@ from .runtime import Runtime
 from .settings import BusSettings
 from .stores import KINDS, home_on, journal_on, queue_on, require
 from .transports.queue import Queue
-from .transports.transport import Transport
+from .transports.transport import Transport, stop_all
 
 
 class Durable:
@@ -125,8 +125,7 @@ class Durable:
     async def stop(self) -> None:
         """Store what was to be stored later, and let go of everything."""
         await self.housekeeping.stop()
-        for transport in self.runtime.transports.values():
-            await transport.stop()
+        await stop_all(self.runtime.transports.values())
         await self._flush()
 
     async def _flush(self) -> None:

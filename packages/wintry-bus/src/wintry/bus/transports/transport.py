@@ -8,9 +8,13 @@ again. Differences between brokers are stated in `Caps` and checked before a lis
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+logger = logging.getLogger("wintry.bus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +102,11 @@ class Transport(Protocol):
     async def stop(self) -> None:
         """Disconnect; deliveries that are not settled are given out again."""
         ...
+
+
+async def stop_all(transports: Iterable[Transport]) -> None:
+    """Stop every transport; one that cannot be stopped is logged, and keeps no other from ending."""
+    results = await asyncio.gather(*(transport.stop() for transport in transports), return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            logger.error("a transport could not be stopped", exc_info=result)
