@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from wintry.repository.backend import Backend, Operation
+from wintry.repository.sql.dialects.sqlite import SQLite
 from wintry.uow import Conflict, ReadOnlyUnit, Unit, UnitAborted, UnitError, UnitHook, current_unit, use_hooks
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +49,53 @@ async def test_a_hook_sees_the_stored_changes_and_then_the_commit(world: Any) ->
 
     assert hook.told == ["before commit, in transaction", "after commit to default, no transaction"]
     assert [type(operation).__name__ for operation in hook.changes[0]] == ["Insert", "Update"]
+
+
+def at_the_commit(do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `do` called while SQLite runs a COMMIT."""
+    send = SQLite.send
+
+    async def sending(self: SQLite, driver: Any, text: str | None) -> None:
+        if text == "COMMIT":
+            asyncio.get_running_loop().call_soon(do)
+        await send(self, driver, text)
+
+    monkeypatch.setattr(SQLite, "send", sending)
+
+
+@pytest.mark.contract("UOW-310")
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("in_a_unit", [True, False])
+async def test_a_cancellation_during_the_commit_comes_when_the_commit_was_told(
+    world: Any, in_a_unit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook, task, loop = Told(), asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    await world.stock()  # which makes the tables, in a transaction of its own
+
+    async def create(sku: str) -> None:
+        if not in_a_unit:
+            await world.products.create(entity=world.Product(sku=sku))
+            return
+        with use_hooks(hook):
+            async with world.uow as uow:
+                await uow.products.create(entity=world.Product(sku=sku))
+                await uow.commit()
+
+    with monkeypatch.context() as patch:
+        at_the_commit(lambda: task.cancel(), patch)
+        with pytest.raises(asyncio.CancelledError):
+            await create("CANCELLED")
+        task.uncancel()
+    with monkeypatch.context() as patch, pytest.raises(TimeoutError):
+        async with asyncio.timeout(60) as limit:
+            at_the_commit(lambda: limit.reschedule(loop.time()), patch)
+            await create("LATE")
+    await asyncio.sleep(0)  # no cancellation is left over
+
+    told = ["before commit, in transaction", "after commit to default, no transaction", "after rollback"]  # of the rest
+    assert hook.told == told * 2 * in_a_unit
+    assert await world.products.count() == 3
 
 
 @pytest.mark.contract("UOW-052")

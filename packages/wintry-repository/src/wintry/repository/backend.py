@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, runtime
 from wintry.models import info
 from wintry.models.tracking import Snapshot, snapshot
 
+from .cancellation import raise_put_off
 from .errors import RepositoryError
 
 if TYPE_CHECKING:
@@ -391,6 +392,10 @@ class OneCall:
             await self.backend.write(await self.begin(), self._operations)
         if self._execution is not None:
             await self._execution.commit()
+        self._remember()
+        await raise_put_off()
+
+    def _remember(self) -> None:
         remembered = self.backend.remembered
         for operation in self._operations:
             match operation:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wintry.models import info
 from wintry.repository.backend import LOCKED, UNKNOWN, Backend, Execution, Missing, Operation
+from wintry.repository.cancellation import to_its_end
 from wintry.repository.errors import AlreadyExists, UnitTimeout
 
 from .errors import ForeignObject
@@ -192,7 +193,7 @@ class UnitSession:
         try:
             await execution.close()
         except asyncio.CancelledError:
-            await uninterrupted(execution.close())
+            await to_its_end(execution.close())
             raise
         except Exception:
             log.exception("A rollback on the backend %r failed", self.backend.name)
@@ -210,13 +211,3 @@ class UnitSession:
         self._unit.abort("the store refused what it was to store", conflict or error)
         if conflict is not None:
             raise conflict from error
-
-
-async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work` to its end, however often the task is cancelled meanwhile: a connection must go back."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            continue

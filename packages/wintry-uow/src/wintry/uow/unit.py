@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from wintry.models.errors import OwnershipError
 from wintry.repository.backend import Backend, Execution, Operation, SessionProvider, current
+from wintry.repository.cancellation import raise_put_off
 from wintry.repository.errors import NotFound, UnitAborted, Unsupported
 
 from . import versions
@@ -159,6 +160,7 @@ class Unit:
         await tell((hook.after_commit for hook in self._hooks), self)
         for session in self._sessions.values():
             session.written = False
+        await raise_put_off()
 
     async def rollback(self) -> None:
         """Undo what is not committed. Objects stay readable, and are no longer tracked; the unit can go on."""

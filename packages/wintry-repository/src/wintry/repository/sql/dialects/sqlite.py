@@ -30,6 +30,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from ...cancellation import put_off, to_its_end
 from ...errors import ConfigurationError, Conflict, StoreError, Unreachable
 from ..statements import Refused, Row, Step
 from .options import number
@@ -164,6 +165,10 @@ def _guarded(connection: Connection, step: Step) -> None:
 def _undo(connection: Connection) -> None:
     if connection.in_transaction:
         connection.execute("ROLLBACK")
+
+
+def _is_open(connection: Connection) -> bool:
+    return connection.in_transaction
 
 
 class SQLite:
@@ -304,9 +309,19 @@ class SQLite:
         return await on_thread(driver, _apply, begin, steps)
 
     async def send(self, driver: Any, text: str | None) -> None:
-        """Run one statement without values, if there is one."""
-        if text is not None:
+        """Run one statement without values, if there is one.
+
+        The thread goes on with a COMMIT when nobody waits for it any more. If it goes through it is one, and the
+        cancellation is put off.
+        """
+        if text is None:
+            return
+        try:
             await on_thread(driver, _change, None, text, ())
+        except asyncio.CancelledError:
+            if text != "COMMIT" or await to_its_end(on_thread(driver, _is_open)):
+                raise
+            put_off()
 
     async def undo(self, driver: Any) -> None:
         """Roll back what is open once all that was sent before has run. A cancellation does not stop it."""

@@ -1,0 +1,39 @@
+"""A cancellation that comes while a commit runs, and is too late to stop it.
+
+Raised at once it would look like a rollback, and what is durable would be done again. So the store waits for the end of
+its commit and puts the cancellation off; whoever has to know of the commit is told, and then it is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, however often the calling task is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            continue
+    return task.result()
+
+
+def put_off() -> None:
+    """Have the cancellation that the calling task has just caught raised where it waits next."""
+    task = asyncio.current_task()
+    assert task is not None, "a cancellation was caught, so there is a task"
+    task.uncancel()
+    task.cancel()
+
+
+async def raise_put_off() -> None:
+    """Raise the cancellation that was put off, if there is one: the last that a commit does."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        await asyncio.sleep(0)
