@@ -56,8 +56,11 @@ def is_transient(error: BaseException) -> bool:
     return getattr(error, "retryable", False) is True or isinstance(error, _TRANSIENT)
 
 
-DELIVERIES = Retry()
-"""Deliveries: eight attempts over about a minute."""
+DELIVERIES = Retry(attempts=30, cap=5.0)
+"""Deliveries: thirty attempts over two to four minutes, soon after one another.
+
+That is longer than a database keeps the transaction of a process that was killed, which for MongoDB is a minute and a
+half at most: until then whoever writes the same documents meets a conflict."""
 
 COMMANDS = Retry(attempts=None, base=0.005, cap=0.25, within=2.0)
 """Commands that a caller waits for: quick attempts for two seconds."""
