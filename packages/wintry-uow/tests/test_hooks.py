@@ -63,7 +63,7 @@ def at_the_commit(do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(SQLite, "send", sending)
 
 
-@pytest.mark.contract("UOW-310")
+@pytest.mark.contract("UOW-313")
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("in_a_unit", [True, False])
 async def test_a_cancellation_during_the_commit_comes_when_the_commit_was_told(
