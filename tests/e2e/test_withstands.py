@@ -144,7 +144,7 @@ async def test_a_stop_under_load_answers_or_refuses_every_request(service: Any, 
     await asyncio.gather(*clients)
 
     assert set(codes) == {0}
-    assert set(answered) <= {202, 503}
+    assert set(answered) <= {202, 409, 503}  # 409: others were faster for as long as a command is tried
     accepted = answered.count(202)
     await service.start()
     assert len(await service.lines("TABLE")) >= accepted
