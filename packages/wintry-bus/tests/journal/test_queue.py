@@ -364,3 +364,22 @@ def stages(plan) -> list[str]:
     here += [plan["indexName"]] if "indexName" in plan else []
     here += [name for name in plan.get("indexesUsed", ())]
     return here + [step for key, each in plan.items() if key != "rejectedPlans" for step in stages(each)]
+
+
+@pytest.mark.contract("BUS-333")
+async def test_a_broadcast_listener_that_ends_frees_nothing_of_a_group(make_queue) -> None:
+    queue = await make_queue()
+    group, everybody = (queue.receive("c", group=name, prefetch=1) for name in ("g", None))
+    heard = asyncio.ensure_future(anext(everybody))
+    held = asyncio.ensure_future(anext(group))
+    async with asyncio.timeout(15):
+        while not (heard.done() and held.done()):
+            await queue.publish("c", [message("a"), message("b")])
+            await asyncio.sleep(0.01)
+    (leased,) = queue._held
+    heard.result().seq = leased  # messages and deliveries are numbered apart, so that two may have one number
+    await everybody.aclose()
+    await asyncio.sleep(0.05)
+    assert queue._held == {leased}
+    await held.result().ack()
+    await group.aclose()

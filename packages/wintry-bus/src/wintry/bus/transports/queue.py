@@ -279,7 +279,8 @@ class Hands:
 
     def lose_all(self) -> None:
         """The listener is gone; what it still holds is free, unless the queue has stopped and let go of it before."""
-        self.queue.abandon([delivery.seq for delivery in self.held])
+        if self.group is not None:  # the numbers of a broadcast are those of messages, and nothing of it is leased
+            self.queue.abandon([delivery.seq for delivery in self.held])
         self.held.clear()
 
 
