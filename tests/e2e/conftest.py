@@ -181,14 +181,26 @@ class Service:
         return sorted((row["sku"], row["batchref"]) for row in answer.json()["data"])
 
     async def views_agree(self, sku: str, orders: list[str]) -> None:
-        """Wait until the view rows of these orders are what the product says."""
+        """Wait until the view rows of these orders are what the product says.
 
-        async def agree() -> bool:
+        They are waited for one by one and looked at all together only then: asking for all of them again and again
+        would take the time of the service that is to write them.
+        """
+        waiting = list(orders)
+
+        async def one_by_one() -> bool:
+            said = {order: batch for order, batch, _ in await self.lines(sku)}
+            while waiting and dict(await self.view(waiting[-1])).get(sku) == said.get(waiting[-1]):
+                waiting.pop()
+            return not waiting
+
+        async def together() -> bool:
             said = {order: batch for order, batch, _ in await self.lines(sku)}
             rows = await asyncio.gather(*(self.view(order) for order in orders))
             return [dict(row).get(sku) for row in rows] == [said.get(order) for order in orders]
 
-        await eventually(agree)
+        await eventually(one_by_one)
+        await eventually(together)
 
     async def close(self) -> None:
         await self.http.aclose()

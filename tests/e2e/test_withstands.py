@@ -80,9 +80,7 @@ async def send_stream(service: Any, numbers: range, answered: set[str]) -> None:
                 except httpx2.TransportError:
                     await asyncio.sleep(0.05)
                 else:
-                    # Refused is not lost: a store is away, or others were faster for as long as a command is tried.
-                    assert answer.status_code in (202, 409, 503), answer.text
-                    assert answer.status_code != 409 or "again" in answer.json()["detail"], answer.text
+                    assert answer.status_code in (202, 503), answer.text  # refused is not lost: a store is away
                     if answer.status_code == 202:
                         answered.add(order)
 
@@ -137,8 +135,6 @@ async def test_a_stop_under_load_answers_or_refuses_every_request(service: Any, 
             except httpx2.TransportError as error:
                 cut.append(f"{type(error).__name__}: {error}")
                 return
-            if answer.status_code == 409:  # others were faster for as long as a command is tried
-                assert "again" in answer.json()["detail"], answer.text
             answered.append(answer.status_code)
 
     clients = [asyncio.create_task(client(number)) for number in range(16)]
@@ -147,7 +143,7 @@ async def test_a_stop_under_load_answers_or_refuses_every_request(service: Any, 
     await asyncio.gather(*clients)
 
     assert set(codes) == {0}
-    assert set(answered) <= {202, 409, 503}
+    assert set(answered) <= {202, 503}
     accepted = answered.count(202)
     await service.start()
     assert len(await service.lines("TABLE")) >= accepted

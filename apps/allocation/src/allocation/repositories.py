@@ -12,7 +12,13 @@ class ProductRepository(Repository[Product, str], entity=Product):
     async def get_by_sku(self, *, sku: str) -> Product | None: ...
 
     @query
+    async def get_by_sku_for_update(self, *, sku: str) -> Product | None: ...
+
+    @query
     async def get_by_batches__reference(self, *, batches__reference: str) -> Product | None: ...
+
+    @query
+    async def get_by_batches__reference_for_update(self, *, batches__reference: str) -> Product | None: ...
 
 
 @provider

@@ -46,7 +46,7 @@ class MessageBus(MessageQueue):
         """The reference of the batch that holds the line, or None when the product is out of stock."""
         line = OrderLine(orderid=command.orderid, sku=command.sku, qty=command.qty)
         async with self.uow as uow:
-            product = await uow.products.get_by_sku(sku=line.sku)
+            product = await uow.products.get_by_sku_for_update(sku=line.sku)
             if product is None:
                 raise InvalidSku(f"Invalid sku {line.sku}")
             known = product.find_line(line.orderid) is not None
@@ -62,10 +62,10 @@ class MessageBus(MessageQueue):
     @command_handler
     async def add_batch(self, command: CreateBatch) -> None:
         async with self.uow as uow:
+            product = await uow.products.get_by_sku_for_update(sku=command.sku)
             if (holder := await uow.products.get_by_batches__reference(batches__reference=command.ref)) is not None:
                 require_same(holder.batch(command.ref), command)
                 return
-            product = await uow.products.get_by_sku(sku=command.sku)
             if product is None:
                 product = await uow.products.create(entity=Product(sku=command.sku))
             product.batches.append(
@@ -78,7 +78,7 @@ class MessageBus(MessageQueue):
     @command_handler
     async def change_batch_quantity(self, cmd: ChangeBatchQuantity) -> None:
         async with self.uow as uow:
-            product = await uow.products.get_by_batches__reference(batches__reference=cmd.ref)
+            product = await uow.products.get_by_batches__reference_for_update(batches__reference=cmd.ref)
             if product is None:
                 raise UnknownBatch(f"Unknown batch {cmd.ref}")
             self.register(BatchQuantityChanged(sku=product.sku, ref=cmd.ref, qty=cmd.qty))

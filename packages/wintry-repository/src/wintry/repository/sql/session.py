@@ -44,6 +44,7 @@ class SqlExecution:
         "_failure",
         "_holds_line",
         "_session",
+        "_shared",
         "_sync",
         "_timer",
         "_transaction",
@@ -67,6 +68,7 @@ class SqlExecution:
         self._transaction: sa.Transaction | None = None
         self._connection: AsyncConnection | None = None
         self._session: AsyncSession | None = None
+        self._shared = False
         self._driver: Any = None
         self._failure: BaseException | None = None
         self._holds_line = False
@@ -181,6 +183,7 @@ class SqlExecution:
 
     def _async(self, connection: sa.Connection) -> AsyncConnection:
         if self._connection is None:
+            self._shared = True
             self._connection = AsyncConnection(self._dialect.engine(read_only=self.read_only), connection)
         return self._connection
 
@@ -271,7 +274,7 @@ class SqlExecution:
         self._sync = self._driver = None
         try:
             if connection is not None:
-                connection.close()
+                self._dialect.give_back(connection, shared=self._shared)
         finally:
             if self._holds_line:
                 self._holds_line = False

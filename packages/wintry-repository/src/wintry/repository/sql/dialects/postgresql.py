@@ -107,6 +107,10 @@ class PostgreSQL:
         self._acquire_timeout = number("acquire_timeout", values["acquire_timeout"], 0.0)
         self._gaps = False
         """Whether the pool may hold places without a connection, so that taking one may have to wait."""
+        self._kept: list[sa.Connection] = []
+        """Between two executions: out of the pool still, as taking them there costs as much as a short statement."""
+        self._waiting = 0
+        self._keeping = True
         self._holders: WeakKeyDictionary[sa.Connection, str] = WeakKeyDictionary()
         cache = number("statement_cache", values["statement_cache"], 0)
         self._engine = create_async_engine(
@@ -144,7 +148,7 @@ class PostgreSQL:
     async def connect(self, *, read_only: bool) -> sa.Connection:
         """A connection that was alive when last heard of. Raises `Unreachable`, also where none comes free."""
         while True:
-            connection = await self._checked_out()
+            connection = self._kept.pop() if self._kept else await self._checked_out()
             driver = connection.connection.driver_connection
             assert isinstance(driver, Connection), "connections are made of this class"
             if not driver.is_closed():
@@ -161,14 +165,28 @@ class PostgreSQL:
         assert isinstance(pool, AsyncAdaptedQueuePool), "the engine was made with this pool"
         if not self._gaps and pool.checkedin():  # one is idle: nothing to wait for
             return self._engine.sync_engine.connect()
+        self._waiting += 1
         try:
             connection = (await self._engine.connect()).sync_connection
         except exc.TimeoutError as error:
             raise Unreachable(self._exhausted()) from error
         except TimeoutError as error:
             raise Unreachable(f"{self} does not answer: see that the server runs and is reachable") from error
+        finally:
+            self._waiting -= 1
         assert connection is not None, "it was opened just now"
         return connection
+
+    def give_back(self, connection: sa.Connection, *, shared: bool) -> None:
+        """Keep it for the next execution, or give it back to the pool: to those who wait there, or at the end.
+
+        One that others have seen (`shared`) is closed, so that what they do with it after its end is refused.
+        """
+        if shared or self._waiting or not self._keeping:
+            connection.close()
+            return
+        self._holders.pop(connection, None)
+        self._kept.append(connection)
 
     def _exhausted(self) -> str:
         holders = sorted(name for held, name in self._holders.items() if not held.closed)
@@ -202,6 +220,7 @@ class PostgreSQL:
 
     async def open(self) -> None:
         """Connect once. Raises `Unreachable`."""
+        self._keeping = True
         try:
             connection = await self.connect(read_only=True)
         except Exception as error:
@@ -210,7 +229,10 @@ class PostgreSQL:
         connection.close()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that an execution still has, when that ends."""
+        self._keeping = False
+        while self._kept:
+            self._kept.pop().close()
         await self._engine.dispose()
 
     async def fetch(self, driver: Connection, begin: str | None, text: str, row: Row) -> list[Row]:

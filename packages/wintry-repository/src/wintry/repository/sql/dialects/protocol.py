@@ -152,6 +152,10 @@ class Dialect(Protocol):
         """A connection of its pool; SQLAlchemy's own transaction on it begins and ends nothing."""
         ...
 
+    def give_back(self, connection: sa.Connection, *, shared: bool) -> None:
+        """Have back a connection of `connect` on which nothing is open; `shared`: others than its execution had it."""
+        ...
+
     def begin(
         self, *, read_only: bool, isolation: str | None = None, timeout: float | None = None, schema: bool = False
     ) -> str:

@@ -228,6 +228,10 @@ class SQLite:
         assert connection is not None, "it was opened just now"
         return connection
 
+    def give_back(self, connection: sa.Connection, *, shared: bool) -> None:
+        """Give it back to its pool."""
+        connection.close()
+
     def begin(
         self, *, read_only: bool, isolation: str | None = None, timeout: float | None = None, schema: bool = False
     ) -> str:
