@@ -138,9 +138,10 @@ async def test_whichever_call_of_the_driver_fails_all_is_stored_or_nothing(
 
 
 def nothing_is_out(world: Any) -> bool:
-    """Whether every connection is in its pool."""
+    """Whether no execution has a connection."""
     dialect = world.products.backend.dialect
-    return all(dialect.engine(read_only=read_only).pool.checkedout() == 0 for read_only in (False, True))
+    kept = len(getattr(dialect, "_kept", ()))  # between two executions they stay out of the pool on PostgreSQL
+    return all(dialect.engine(read_only=read_only).pool.checkedout() == kept for read_only in (False, True))
 
 
 COMMANDS = ["find", "aggregate", "count", "insert", "update", "delete", "bulkWrite", "commitTransaction"]

@@ -397,6 +397,92 @@ async def test_connections_that_died_idle_are_not_handed_out(
     assert await store.load(models.Product, "A") == []
 
 
+PID = "SELECT pg_backend_pid()"
+
+
+@pytest.mark.contract("REPO-208")
+async def test_a_connection_that_died_between_two_executions_is_not_handed_out(backend: SqlBackend, other: Any) -> None:
+    unit = backend.execution()
+    [(pid,)] = await unit.fetch(PID, ())
+    await unit.close()
+    [kept] = backend.dialect._kept  # type: ignore[attr-defined]  # nothing else shows when the client has noticed
+    await other.fetchval("SELECT pg_terminate_backend($1)", pid)
+    async with asyncio.timeout(5):
+        while not kept.connection.driver_connection.is_closed():
+            await asyncio.sleep(0.001)
+
+    again = backend.execution()
+
+    assert await again.fetch(PID, ()) != [(pid,)]
+    await again.close()
+
+
+@pytest.mark.contract("REPO-210")
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_an_execution_has_the_connection_of_the_one_before_and_nothing_else_of_it(
+    backend: SqlBackend, end: str
+) -> None:
+    pids = set()
+    for _ in range(3):
+        unit = backend.execution()
+        pids |= {tuple(row) for row in await unit.fetch(PID, ())}
+        assert await unit.fetch("SELECT current_setting('statement_timeout')", ()) == [("0",)]
+        await unit.fetch("SET LOCAL statement_timeout = 5000", ())
+        await getattr(unit, end)()
+    assert len(pids) == 1
+
+
+@pytest.mark.contract("REPO-210")
+async def test_a_connection_that_was_handed_out_is_of_no_use_after_its_execution(backend: SqlBackend) -> None:
+    unit = backend.execution()
+    await unit.begin()
+    mine = unit.connection
+    await unit.commit()
+    later = backend.execution()
+    await later.begin()
+
+    with pytest.raises(sa.exc.ResourceClosedError):
+        await mine.execute(sa.text("SELECT 1"))
+
+    await later.close()
+
+
+@pytest.mark.contract("REPO-210")
+async def test_who_waits_for_a_connection_gets_the_next_one_that_is_free(shared_postgres_url: str) -> None:
+    backend = open_backend("default", shared_postgres_url, {"pool_size": 1, "acquire_timeout": 5})
+    ended = []
+
+    async def turn(number: int) -> None:
+        for _ in range(5):
+            unit = backend.execution()
+            await unit.fetch(PID, ())
+            await unit.commit()
+            ended.append(number)
+
+    try:
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(turn(number) for number in range(8)))
+    finally:
+        await backend.close()
+    assert len(ended) == 40
+    assert set(ended[:20]) == set(range(8)), "nobody is passed over until the others are done"
+
+
+@pytest.mark.contract("REPO-210")
+async def test_closing_the_backend_closes_what_is_kept_and_what_comes_back_later(postgres_url: str, other: Any) -> None:
+    backend = open_backend("default", postgres_url, {"pool_size": 2})
+    units = [backend.execution() for _ in range(2)]
+    pids = [(await unit.fetch(PID, ()))[0][0] for unit in units]
+    await units[0].commit()
+
+    await backend.close()
+    await units[1].commit()
+
+    async with asyncio.timeout(5):
+        while await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1::int[])", pids):
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.contract("REPO-209")
 @pytest.mark.parametrize(
     ("url", "options", "fault"),

@@ -268,7 +268,7 @@ class SqlExecution:
                 await self._session.close()
             await self._async(connection).close()
         finally:
-            self._give_back(None)
+            self._give_back(connection)
 
     def _give_back(self, connection: sa.Connection | None) -> None:
         self._sync = self._driver = None

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import asyncpg
 import sqlalchemy as sa
@@ -108,17 +107,17 @@ class PostgreSQL:
         self._gaps = False
         """Whether the pool may hold places without a connection, so that taking one may have to wait."""
         self._kept: list[sa.Connection] = []
-        """Between two executions: out of the pool still, as taking them there costs as much as a short statement."""
-        self._waiting = 0
+        """Between two executions: out of the pool still, where giving and taking costs as much as a short statement."""
         self._keeping = True
-        self._holders: WeakKeyDictionary[sa.Connection, str] = WeakKeyDictionary()
+        self._places = asyncio.Semaphore(self._pool_size)
+        """Nobody waits in the pool, whose next connection goes to who asks just then, but here, in order."""
+        self._holders: dict[sa.Connection, str] = {}
         cache = number("statement_cache", values["statement_cache"], 0)
         self._engine = create_async_engine(
             self._url,
             poolclass=AsyncAdaptedQueuePool,
             pool_size=self._pool_size,
             max_overflow=0,
-            pool_timeout=self._acquire_timeout,
             pool_use_lifo=True,
             pool_reset_on_return=None,  # an execution leaves nothing open, and a ROLLBACK would be one more round trip
             isolation_level="AUTOCOMMIT",
@@ -147,49 +146,66 @@ class PostgreSQL:
 
     async def connect(self, *, read_only: bool) -> sa.Connection:
         """A connection that was alive when last heard of. Raises `Unreachable`, also where none comes free."""
+        await self._place()
+        try:
+            connection = await self._alive()
+        except BaseException:
+            self._places.release()
+            raise
+        task = asyncio.current_task()
+        self._holders[connection] = task.get_name() if task else "no task"
+        return connection
+
+    async def _place(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()  # at once
+            return
+        try:
+            async with asyncio.timeout(self._acquire_timeout):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise Unreachable(self._exhausted()) from error
+
+    async def _alive(self) -> sa.Connection:
         while True:
             connection = self._kept.pop() if self._kept else await self._checked_out()
             driver = connection.connection.driver_connection
             assert isinstance(driver, Connection), "connections are made of this class"
             if not driver.is_closed():
-                break
+                return connection
             connection.invalidate()  # the server closed it while it was idle
             connection.close()
             self._gaps = True
-        task = asyncio.current_task()
-        self._holders[connection] = task.get_name() if task else "no task"
-        return connection
 
     async def _checked_out(self) -> sa.Connection:
         pool = self._engine.pool
         assert isinstance(pool, AsyncAdaptedQueuePool), "the engine was made with this pool"
         if not self._gaps and pool.checkedin():  # one is idle: nothing to wait for
             return self._engine.sync_engine.connect()
-        self._waiting += 1
         try:
             connection = (await self._engine.connect()).sync_connection
-        except exc.TimeoutError as error:
-            raise Unreachable(self._exhausted()) from error
         except TimeoutError as error:
             raise Unreachable(f"{self} does not answer: see that the server runs and is reachable") from error
-        finally:
-            self._waiting -= 1
         assert connection is not None, "it was opened just now"
         return connection
 
     def give_back(self, connection: sa.Connection, *, shared: bool) -> None:
-        """Keep it for the next execution, or give it back to the pool: to those who wait there, or at the end.
-
-        One that others have seen (`shared`) is closed, so that what they do with it after its end is refused.
-        """
-        if shared or self._waiting or not self._keeping:
+        """Keep it for the next execution; one that others have seen goes to the pool, so that they have it no more."""
+        self._holders.pop(connection, None)
+        self._places.release()
+        if connection.closed:
+            return
+        if not self._keeping:
+            connection.invalidate()  # its pool is gone, and nobody would end it
+        if shared or not self._keeping:
             connection.close()
             return
-        self._holders.pop(connection, None)
+        if (transaction := connection.get_transaction()) is not None:
+            transaction.close()  # the database has rolled back already
         self._kept.append(connection)
 
     def _exhausted(self) -> str:
-        holders = sorted(name for held, name in self._holders.items() if not held.closed)
+        holders = sorted(self._holders.values())
         return (
             f"{self}: no connection came free within {self._acquire_timeout:g} s; all {self._pool_size} are held by"
             f" {', '.join(holders) or 'others'}: end units sooner, or raise pool_size"
@@ -226,7 +242,7 @@ class PostgreSQL:
         except Exception as error:
             original = getattr(error, "orig", None)
             raise self.translate(original if isinstance(original, Exception) else error) from error
-        connection.close()
+        self.give_back(connection, shared=False)
 
     async def close(self) -> None:
         """Close every connection; one that an execution still has, when that ends."""
