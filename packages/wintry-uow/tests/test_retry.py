@@ -119,7 +119,7 @@ async def test_time_ends_the_attempts(opened: Any, racing_url: str) -> None:
 
         begun = time.monotonic()
         with pytest.raises(Conflict):
-            await world.uow.run(lambda uow: always_late(world, uow), retry_for=0.05)
+            await world.uow.run(lambda uow: always_late(world, uow), retry_for=0.5)
 
         assert time.monotonic() - begun < 1.7  # without `retry_for=` it would be two seconds, less one pause
         assert len((await world.products.get("TABLE")).name) > 1
