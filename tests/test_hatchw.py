@@ -16,7 +16,7 @@ shift 3 # --from hatch hatch
 echo "$*" >> "{clone}/asked"
 case "$*" in
     "env find serve") echo "{clone}/environment" ;;
-    "run storm") exit 2 ;;
+    "run docs") exit 2 ;;
 esac
 """
 ALLOCATION = """#!/bin/sh
@@ -124,8 +124,8 @@ def test_the_service_on_servers_is_started_in_the_same_environment(clone: Clone)
 
 
 def test_another_word_goes_to_hatch_with_its_arguments_and_its_exit_code(clone: Clone) -> None:
-    assert clone.hatchw("run", "storm").returncode == 2
-    assert clone.asked() == ["run members", "run storm"]
+    assert clone.hatchw("run", "docs").returncode == 2
+    assert clone.asked() == ["run members", "run docs"]
 
     assert clone.hatchw("run", "test", "-k", "x").returncode == 0
     assert clone.asked() == ["run test -k x"]

@@ -1,0 +1,215 @@
+"""The allocation service as its tests and the storm see it: processes of its own, killed and started at will.
+
+What it stands on is a `Profile`: one of the application's settings files, and fresh databases on the run's servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import itertools
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from .plugin import database
+from .run import Run
+
+START_SECONDS = 30.0
+SETTLE_SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
+SETTINGS = Path(__file__).parents[3] / "apps/allocation/src/allocation/settings"
+Predicate = Callable[[], Awaitable[Any]]
+
+
+def die_with_parent() -> None:
+    """Let a service that a killed test run leaves behind die with it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+async def eventually(ask: Predicate, seconds: float = SETTLE_SECONDS) -> Any:
+    """The first true answer of `ask`, asked again and again until the time is over."""
+    until = time.monotonic() + seconds
+    while not (answer := await ask()):
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {seconds:g} s; the last answer was {answer!r}")
+        await asyncio.sleep(0.02)
+    return answer
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a service stands on: a settings file of the application, its servers, and how many processes it has.
+
+    `servers` says which server's database each variable gets the URL of.
+    """
+
+    settings: str
+    servers: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
+
+    def stand(self, run: Run, stack: ExitStack) -> dict[str, str]:
+        """Fresh databases, and the environment in which a service finds them."""
+        urls = {variable: stack.enter_context(database(run, kind)) for variable, kind in self.servers.items()}
+        return {"ALLOCATION_SETTINGS": str(SETTINGS / self.settings), **urls}
+
+
+SERVERS = {
+    "WINTRY_BACKENDS__DEFAULT__URL": "postgres",
+    "WINTRY_BACKENDS__VIEWS__URL": "mongodb",
+    "WINTRY_TRANSPORTERS__REDIS__URL": "redis",
+}
+PROFILES = {
+    "embedded": Profile("embedded.toml"),
+    "servers": Profile("servers.toml", SERVERS),
+    "servers, two processes": Profile("servers.toml", SERVERS, processes=2),
+}
+
+
+class Service:
+    """The allocation service: of one process, or of several on the same stores.
+
+    `start` it, `crash` one process or `kill` all, `stop` it, and start it again. Requests take turns among its
+    processes.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], processes: int = 1) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "WINTRY_ACCESS_LOG": "false", "WINTRY_BUS__LEASE": "1", **environment}
+        self.processes: list[asyncio.subprocess.Process | None] = [None] * processes
+        self.urls = [""] * processes
+        self.log = folder / "service.log"
+        self.http = httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200))
+        self._turns = itertools.count()
+
+    @property
+    def url(self) -> str:
+        """The address of the process whose turn it is."""
+        return self.urls[next(self._turns) % len(self.urls)]
+
+    async def start(self, *arguments: str) -> Service:
+        """Start each process that does not run, all at once."""
+        running = self._running()
+        idle = [number for number, process in enumerate(self.processes) if process not in running]
+        await asyncio.gather(*(self._start(number, *arguments) for number in idle))
+        return self
+
+    async def _start(self, number: int, *arguments: str) -> None:
+        with self.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "allocation",
+                *("--port", "0", "--data", str(self.folder / "data"), *arguments),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                preexec_fn=die_with_parent,
+            )
+        self.processes[number] = process
+        assert process.stdout is not None
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            line = b""
+        if not line:
+            raise AssertionError(f"the service did not start:\n{self.log.read_text()[-4000:]}")
+        self.urls[number] = line.decode().split()[-1].rstrip("/")
+
+    async def crash(self, chance: random.Random) -> None:
+        """End one process, whichever chance says, with no warning and no time to clean up."""
+        process = chance.choice(self._running())
+        process.kill()
+        await process.wait()
+
+    async def kill(self) -> None:
+        """End every process so, at once."""
+        processes = self._running()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            await process.wait()
+
+    async def stop(self) -> list[int]:
+        """End it as an operator does, and give the exit codes."""
+        processes = self._running()
+        for process in processes:
+            process.terminate()
+        return [await asyncio.wait_for(process.wait(), 60) for process in processes]
+
+    def _running(self) -> list[asyncio.subprocess.Process]:
+        return [process for process in self.processes if process is not None and process.returncode is None]
+
+    async def post(self, path: str, **body: object) -> httpx2.Response:
+        return await self.http.post(f"{self.url}{path}", json=body)
+
+    async def get(self, path: str) -> httpx2.Response:
+        return await self.http.get(f"{self.url}{path}")
+
+    async def add_batch(self, ref: str, sku: str, qty: int, **more: object) -> None:
+        answer = await self.post("/add_batch", ref=ref, sku=sku, qty=qty, **more)
+        assert answer.status_code == 201, answer.text
+
+    async def allocate(self, orderid: str, sku: str, qty: int = 1) -> httpx2.Response:
+        return await self.post("/allocate", orderid=orderid, sku=sku, qty=qty)
+
+    async def product(self, sku: str) -> dict[str, Any]:
+        answer = await self.get(f"/products/{sku}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def lines(self, sku: str) -> list[tuple[str, str, int]]:
+        """What the product says: (order, batch, quantity) of every line, doubled ones twice."""
+        product = await self.product(sku)
+        return sorted(
+            (line["orderid"], batch["reference"], line["qty"])
+            for batch in product["batches"]
+            for line in batch["lines"]
+        )
+
+    async def view(self, orderid: str) -> list[tuple[str, str]]:
+        """What the view says of an order: (sku, batch) of every line."""
+        answer = await self.get(f"/allocations/{orderid}")
+        if answer.status_code == 404:
+            return []
+        assert answer.status_code == 200, answer.text
+        return sorted((row["sku"], row["batchref"]) for row in answer.json()["data"])
+
+    async def views_agree(self, sku: str, orders: list[str]) -> None:
+        """Wait until the view rows of these orders are what the product says.
+
+        They are waited for one by one and looked at all together only then: asking for all of them again and again
+        would take the time of the service that is to write them.
+        """
+        waiting = list(orders)
+
+        async def one_by_one() -> bool:
+            said = {order: batch for order, batch, _ in await self.lines(sku)}
+            while waiting and dict(await self.view(waiting[-1])).get(sku) == said.get(waiting[-1]):
+                waiting.pop()
+            return not waiting
+
+        async def together() -> bool:
+            said = {order: batch for order, batch, _ in await self.lines(sku)}
+            rows = await asyncio.gather(*(self.view(order) for order in orders))
+            return [dict(row).get(sku) for row in rows] == [said.get(order) for order in orders]
+
+        await eventually(one_by_one)
+        await eventually(together)
+
+    async def close(self) -> None:
+        await self.http.aclose()
+        await self.kill()
