@@ -222,7 +222,14 @@ async def test_whatever_the_order_it_is_as_if_one_came_after_the_other(
         assert "waits" not in found["mongodb"][1], "there it is refused"
         for kind, (result, _) in found.items():
             assert result in expected, (title(pair), order, kind)
-        assert found["postgresql"][0] == found["mongodb"][0], (title(pair), order, found)
+        if not crossed(pair):  # then both wait for each other on PostgreSQL, and who is refused is for it to say
+            assert found["postgresql"][0] == found["mongodb"][0], (title(pair), order, found)
+
+
+def crossed(pair: Sequence[Script]) -> bool:
+    """Whether the two change the same aggregates in opposite orders."""
+    first, second = ([step for step in script if step in (allocate, allocate_chair)] for script in pair)
+    return len(first) > 1 and first == second[::-1]
 
 
 class Watch:

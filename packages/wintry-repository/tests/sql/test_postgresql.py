@@ -345,13 +345,17 @@ async def test_a_cancelled_statement_ends_on_the_server_too(backend: SqlBackend,
 @pytest.mark.contract("REPO-207")
 async def test_an_exhausted_pool_names_who_holds_it(shared_postgres_url: str) -> None:
     backend = open_backend("default", shared_postgres_url, {"pool_size": 1, "acquire_timeout": 0.1})
-    held = backend.execution()
+    before, held = backend.execution(), backend.execution()
     try:
         task = asyncio.current_task()
         assert task is not None
+        task.set_name("modest")
+        await before.begin()
+        assert before.connection is not None, "which gives it back to the pool"
+        await before.commit()
         task.set_name("greedy")
         await held.begin()
-        with pytest.raises(Unreachable, match=r"all 1 are held by greedy"):
+        with pytest.raises(Unreachable, match=r"all 1 are held by greedy:"):
             await backend.execution().begin()
     finally:
         await held.close()
