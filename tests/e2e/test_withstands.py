@@ -42,6 +42,18 @@ async def test_the_same_line_sent_20_times_at_once_is_allocated_once(service: An
     assert await service.lines("TABLE") == [("o1", "b1", 2)]
 
 
+@pytest.mark.contract("APP-028")
+async def test_no_order_is_refused_because_others_were_faster(service: Any) -> None:
+    await service.add_batch("b1", "TABLE", 10_000)
+
+    async def client(number: int) -> list[int]:
+        return [(await service.allocate(f"o{number}-{turn}", "TABLE")).status_code for turn in range(10)]
+
+    answered = await asyncio.gather(*(client(number) for number in range(32)))
+
+    assert {code for codes in answered for code in codes} == {202}
+
+
 @pytest.mark.contract("APP-022")
 class TestTwoBatchesAtOnce:
     async def test_of_one_new_sku_both_are_added(self, service: Any) -> None:
