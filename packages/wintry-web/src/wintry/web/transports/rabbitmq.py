@@ -97,7 +97,11 @@ class RabbitMQ:
                 queue = await looking.get_queue(names.dead, ensure=False)
                 while len(found) < limit and (letter := await queue.get(fail=False)) is not None:
                     found.append(letter)
-        return [Parked(channel, group, decoded(channel, letter), why) for letter in found for group, why in [reason_of(letter)]]
+        return [
+            Parked(channel, group, decoded(channel, letter), why)
+            for letter in found
+            for group, why in [reason_of(letter)]
+        ]
 
     # life
 

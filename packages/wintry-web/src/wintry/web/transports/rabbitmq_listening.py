@@ -157,7 +157,9 @@ class RabbitDelivery:
             else:
                 await (work() if listening.group is not None else self._ack())
         except LOST as error:
-            logger.warning("rabbitmq: message %s could not be settled, and is given out again: %s", self.message.id, error)
+            logger.warning(
+                "rabbitmq: message %s could not be settled, and is given out again: %s", self.message.id, error
+            )
             listening.lose()
         except BaseException:
             self._settling = False  # it was interrupted, and can be settled in another way
