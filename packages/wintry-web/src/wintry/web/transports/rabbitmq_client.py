@@ -70,12 +70,13 @@ class Link:
     async def connection(self) -> AbstractConnection:
         """The connection; call it within `reached`."""
         async with self._lock:
-            if self._connection is None:
-                options = {} if "heartbeat" in parse_qs(urlsplit(self._url).query) else {"heartbeat": HEARTBEAT}
-                made = await aio_pika.connect(self._url, client_properties={"connection_name": self._name}, **options)
+            if self._connection is None or not self._connection.connected.is_set():
+                properties: Any = {"connection_name": self._name}
+                made = await aio_pika.connect(with_heartbeat(self._url), client_properties=properties)
                 made.close_callbacks.add(self._lost)
                 self._connection = made
                 self.declared.clear()
+                return made
             return self._connection
 
     async def close(self) -> None:
@@ -88,6 +89,14 @@ class Link:
         if connection is self._connection:
             self._connection = None
         self.declared.clear()
+
+
+def with_heartbeat(url: str) -> str:
+    """The URL with our heartbeat, unless it has one of its own."""
+    parts = urlsplit(url)
+    if "heartbeat" in parse_qs(parts.query):
+        return url
+    return parts._replace(query=f"{parts.query}&heartbeat={HEARTBEAT}".lstrip("&")).geturl()
 
 
 async def closed(opened: Any) -> None:

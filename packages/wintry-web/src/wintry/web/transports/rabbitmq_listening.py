@@ -116,8 +116,8 @@ class Listening:
         """Raises ConnectionError if the broker has cancelled a consumer, say because its queue was deleted."""
         assert self._channel is not None
         async with reached():
-            consumers = (await self._channel.get_underlay_channel()).consumers
-        if self._channel.is_closed or not set(self._tags) <= consumers.keys():
+            underlay: Any = await self._channel.get_underlay_channel()
+        if self._channel.is_closed or not set(self._tags) <= underlay.consumers.keys():
             raise ConnectionError(f"rabbitmq: the queue of {self.names.channel!r} is gone, and is made again")
 
 

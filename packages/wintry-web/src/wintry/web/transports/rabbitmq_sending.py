@@ -8,16 +8,23 @@ that it may be there twice, under one id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+import logging
+from collections.abc import Sequence
 
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractExchange
 from aio_pika.exceptions import AMQPError
 
+from wintry.bus.call import is_cancelled
+
 from .rabbitmq_client import CONFIRM, Link, closed, reached
 from .rabbitmq_topology import declare
 from .rabbitmq_wire import Names
+
+logger = logging.getLogger("wintry.web")
+
+TRANSIENT = (AMQPError, OSError, RuntimeError, asyncio.CancelledError)
+"""What the client raises for a message that was not confirmed; the last one when its connection is lost."""
 
 
 class Sending:
@@ -45,21 +52,33 @@ class Sending:
 
     async def _send(self, names: Names, exchange: str, key: str, messages: Sequence[Message]) -> None:
         async with reached(CONFIRM):
+            left: Sequence[Message] = messages
             try:
-                left = await self._confirmed(names, exchange, key, messages)
-            except (AMQPError, OSError, RuntimeError):
-                left = messages
+                left = [message for message, _ in await self._confirmed(names, exchange, key, messages)]
+            except TRANSIENT as error:
+                if is_cancelled():
+                    raise
+                logger.info("rabbitmq: publishing to %r failed with %r; once more", names.channel, error)
             if left:
                 await self._forget(names)
-                if await self._confirmed(names, exchange, key, left):
-                    raise ConnectionError(f"{len(left)} messages for {names.channel!r} were not confirmed")
+                if failed := await self._confirmed(names, exchange, key, left):
+                    reason = failed[0][1]
+                    raise ConnectionError(
+                        f"{len(failed)} messages for {names.channel!r} were not confirmed: {reason!r}"
+                    )
 
-    async def _confirmed(self, names: Names, exchange: str, key: str, messages: Sequence[Message]) -> list[Message]:
-        """Publish messages; those that the broker has not taken."""
+    async def _confirmed(
+        self, names: Names, exchange: str, key: str, messages: Sequence[Message]
+    ) -> list[tuple[Message, BaseException]]:
+        """Publish messages; those that the broker has not taken, and why."""
         to = await self._exchange(names, exchange)
-        sent = [to.publish(message, key, mandatory=True) for message in messages]
-        results = await _all(sent)
-        return [message for message, result in zip(messages, results, strict=True) if result is not None]
+        sent = (to.publish(message, key, mandatory=True) for message in messages)
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, TRANSIENT):
+                raise result
+        pairs = zip(messages, results, strict=True)
+        return [(message, result) for message, result in pairs if isinstance(result, BaseException)]
 
     async def _exchange(self, names: Names, exchange: str) -> AbstractExchange:
         async with self._lock:
@@ -79,9 +98,3 @@ class Sending:
         if self._channel is not None and self._channel.is_closed:
             channel, self._channel = self._channel, None
             await closed(channel)
-
-
-async def _all(sent: list[Coroutine[Any, Any, Any]]) -> list[BaseException | None]:
-    """Wait for every confirmation; what went wrong, in the same order."""
-    results = await asyncio.gather(*sent, return_exceptions=True)
-    return [result if isinstance(result, BaseException) else None for result in results]

@@ -30,7 +30,7 @@ async def declare(channel: AbstractChannel, names: Names) -> None:
     kept = {**QUORUM, "x-delivery-limit": UNLIMITED}  # looking at a message counts, and too many drop it
     exchange = await channel.declare_exchange(names.exchange, ExchangeType.FANOUT, durable=True)
     aside = await channel.declare_exchange(names.waiting, ExchangeType.FANOUT, durable=True)
-    alternate = {"alternate-exchange": names.waiting}
+    alternate: dict[str, Any] = {"alternate-exchange": names.waiting}
     groups = await channel.declare_exchange(names.groups, ExchangeType.FANOUT, durable=True, arguments=alternate)
     await channel.declare_queue(names.dead, durable=True, arguments=kept)
     waiting = await channel.declare_queue(names.waiting, durable=True, arguments={**kept, "x-message-ttl": RETENTION})
@@ -66,7 +66,7 @@ async def is_first(connection: AbstractConnection, names: Names, group: str) -> 
     The exchange `first` says so: whoever declares it first says which queue is its alternate, and the broker refuses
     all who say another.
     """
-    arguments = {"alternate-exchange": names.queue(group)}
+    arguments: dict[str, Any] = {"alternate-exchange": names.queue(group)}
     try:
         async with connection.channel() as trying:
             await trying.declare_exchange(names.first, ExchangeType.FANOUT, durable=True, arguments=arguments)

@@ -8,7 +8,7 @@ broker takes for its own as it does `CC` or `x-…`; id and type stand in the pr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from os import urandom
@@ -91,25 +91,26 @@ def encoded(message: TransportMessage) -> Message:
 
 def copied(incoming: AbstractIncomingMessage, message: TransportMessage, more: Mapping[str, Any]) -> Message:
     """The message once more, with `more` headers, under the id that it was given out with."""
-    headers = {name: value for name, value in incoming.headers.items() if not name.startswith(("x-", OWN))}
+    headers: dict[str, Any] = {name: value for name, value in _simple(incoming) if not name.startswith(OWN)}
     headers[EVENT + "id"] = message.id
     return _persistent(incoming.body, {**headers, **more}, _property(message.id), incoming.type)
 
 
 def dead(incoming: AbstractIncomingMessage, message: TransportMessage, group: str, reason: str) -> Message:
     """The message as a dead letter."""
-    return copied(incoming, message, {GROUP: group, REASON: reason[:_LONGEST_REASON]})
+    said = {GROUP: group, REASON: reason[:_LONGEST_REASON]}
+    return copied(incoming, message, {name: text.encode(errors="replace").decode() for name, text in said.items()})
 
 
 def decoded(channel: str, incoming: AbstractIncomingMessage) -> TransportMessage:
     """The message of a delivery; one that says no id has a new one each time."""
     ours: dict[str, str] = {}
     others: dict[str, str] = {}
-    for name, value in incoming.headers.items():
+    for name, value in _simple(incoming):
         if name.startswith(EVENT):
-            ours[name.removeprefix(EVENT)] = _text(value)
-        elif not name.startswith(("x-", OWN)) and isinstance(value, str | bytes | int | float):
-            others[name] = _text(value)
+            ours[name.removeprefix(EVENT)] = str(value)
+        elif not name.startswith(OWN):
+            others[name] = str(value)
     id = ours.get("id") or incoming.message_id or urandom(16).hex()
     type = ours.get("type") or incoming.type or channel
     headers = {name: value for name, value in ours.items() if name not in _ATTRIBUTES}
@@ -128,6 +129,17 @@ def reason_of(incoming: AbstractIncomingMessage) -> tuple[str, str]:
         return _text(headers.get(GROUP)), _text(headers[REASON])
     reason = headers.get("x-first-death-reason", "unknown")
     return _text(headers.get("x-first-death-queue", "")), f"the broker gave it up: {_text(reason)}"
+
+
+def _simple(incoming: AbstractIncomingMessage) -> Iterator[tuple[str, str | int | float]]:
+    """The headers that are text or a number; those that the broker adds, and tables, are not a message's own."""
+    for name, value in incoming.headers.items():
+        if name.startswith("x-"):
+            continue
+        if isinstance(value, bytes | bytearray):
+            yield name, value.decode(errors="replace")
+        elif isinstance(value, str | int | float):
+            yield name, value
 
 
 def _persistent(body: bytes, headers: dict[str, Any], id: str | None, type: str | None) -> Message:
