@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import aio_pika
@@ -75,6 +75,16 @@ async def joined(transport: RabbitMQ, channel: str, group: str | None) -> Any:
     return source
 
 
+async def until_consumed(channel: Any, queue: str) -> None:
+    """Return when somebody consumes a queue, be it there or not."""
+    while True:
+        with suppress(aio_pika.exceptions.ChannelNotFoundEntity):
+            async with channel._connection.channel() as looking:
+                if (await looking.declare_queue(queue, passive=True)).declaration_result.consumer_count:
+                    return
+        await asyncio.sleep(0.05)
+
+
 async def drained(source: Any) -> None:
     """Take what was sent to be heard."""
     while True:
@@ -107,11 +117,11 @@ async def test_a_broadcast_listener_takes_nothing_from_the_first_group(rabbit: A
                 while not hearing.done():
                     await transport.publish("c", [sent("a")])
                     await asyncio.wait([hearing], timeout=0.05)
+            await transport.publish("c", [sent("b")])  # which somebody hears
         waiting = await channel.declare_queue(C.waiting, passive=True)
-        count = waiting.declaration_result.message_count
-        assert count
         async with aclosing(transport.receive("c", group="g", prefetch=5)) as source:
-            assert await taken(source, count) == ["a"] * count
+            bodies = await taken(source, waiting.declaration_result.message_count)
+        assert bodies[-1] == "b"
 
 
 @pytest.mark.contract("WEB-701")
@@ -128,6 +138,37 @@ async def test_a_later_group_hears_from_its_coming_on_and_takes_nothing_that_wai
                 assert (await asyncio.wait_for(coming, PATIENCE)).message.body == b"new"
             await held.ack()
             assert await taken(first, 2) == ["b", "new"]
+
+
+@pytest.mark.contract("WEB-700")
+async def test_what_a_listener_has_no_room_for_goes_to_another(rabbit: Any) -> None:
+    async with opened(rabbit.url) as one, opened(rabbit.url, "two") as two, asyncio.timeout(PATIENCE):
+        await one.publish("c", [sent(str(n)) for n in range(10)])
+        async with (
+            aclosing(one.receive("c", group="g", prefetch=2)) as busy,
+            aclosing(two.receive("c", group="g", prefetch=2)) as free,
+        ):
+            held = [await anext(busy), await anext(busy)]
+            assert await taken(free, 8) == [str(n) for n in range(2, 10)]
+            for each in held:
+                await each.ack()
+
+
+@pytest.mark.contract("WEB-701")
+async def test_what_waited_and_what_follows_share_the_room(rabbit: Any) -> None:
+    async with opened(rabbit.url) as transport, asyncio.timeout(PATIENCE):
+        await transport.publish("c", [sent("a"), sent("b")])
+        async with aclosing(transport.receive("c", group="g", prefetch=2)) as source:
+            held = await anext(source)
+            await (await anext(source)).ack()
+            await transport.publish("c", [sent("c"), sent("d")])
+            following = await anext(source)
+            more = asyncio.ensure_future(anext(source))
+            await asyncio.wait([more], timeout=0.3)
+            assert not more.done()
+            await held.ack()
+            assert (await more).message.body == b"d"
+            assert following.message.body == b"c"
 
 
 @pytest.mark.contract("WEB-701")
@@ -187,20 +228,25 @@ async def test_what_a_listener_left_is_given_out_again_with_its_attempt_counted(
 
 
 @pytest.mark.contract("WEB-703")
-async def test_a_queue_that_is_deleted_is_made_again(rabbit: Any) -> None:
-    async with opened(rabbit.url) as transport, amqp(rabbit.url) as channel:
-        source = await joined(transport, "c", "g")
-        await drained(source)
-        source = transport.receive("c", group="g", prefetch=5)
-        reading = asyncio.ensure_future(anext(source))
-        await asyncio.sleep(0.3)
-        await channel.queue_delete(C.queue("g"))
-        async with asyncio.timeout(PATIENCE):
-            while not reading.done():  # what is published meanwhile waits, but for no group that was the first once
+@pytest.mark.parametrize("group", ["first", "later"])
+async def test_a_queue_that_is_deleted_is_made_again(rabbit: Any, group: str) -> None:
+    async with opened(rabbit.url) as transport, amqp(rabbit.url) as channel, asyncio.timeout(PATIENCE):
+        await transport.publish("c", [sent("a")])
+        async with aclosing(transport.receive("c", group="first", prefetch=5)) as source:
+            assert await taken(source, 1) == ["a"]
+        async with aclosing(transport.receive("c", group=group, prefetch=5)) as source:
+            reading = asyncio.ensure_future(anext(source))
+            await until_consumed(channel, C.queue(group))
+            await channel.queue_delete(C.queue(group))
+            while not reading.done():
                 await transport.publish("c", [sent("b")])
                 await asyncio.wait([reading], timeout=0.1)
-        assert reading.result().message.body == b"b"
-        await source.aclose()
+            assert reading.result().message.body == b"b"
+            await reading.result().ack()
+            reading = asyncio.ensure_future(anext(source))
+            await until_consumed(channel, C.queue(group))
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
 
 @pytest.mark.contract("WEB-703")
