@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 PATIENCE = 60.0
 """How many seconds something may take on a busy machine that takes one elsewhere."""
 C = Names("c")
-STRANGE = ["", "a:b", "a", "é 漢 \x00\n\r", "a+3Ab", "*.#", "x" * 5_000, "x" * 4_999 + "y", "\ud800", "wintry:c", "A"]
+STRANGE = ["", "a:b", "a", "é 漢 \x00\n\r", "a#3Ab", "*.#", "x" * 5_000, "x" * 4_999 + "y", "\ud800", "wintry:c", "A"]
 
 
 def sent(body: str, id: str = "") -> TransportMessage:
@@ -179,7 +179,7 @@ async def test_any_text_names_a_channel_and_a_group() -> None:
 
 
 @pytest.mark.contract("WEB-701")
-@pytest.mark.parametrize("text", ["", "é 漢 \x00\n\r:+", "x" * 5_000])
+@pytest.mark.parametrize("text", ["", "é 漢 \x00\n\r:#+", "x" * 5_000])
 async def test_a_channel_and_a_group_of_any_name_work(rabbit: Any, text: str) -> None:
     async with opened(rabbit.url) as transport:
         await transport.publish(text, [sent("a")])
@@ -339,7 +339,9 @@ async def test_a_dead_letter_is_there_before_its_message_is_gone(rabbit: Any, mo
         ]
         assert (letters[0].message.key, letters[0].message.headers) == ("k", {"time": "t"})
         queue = await channel.get_queue(C.queue("g"))
-        assert (await queue.get()).message_id == "id-b"  # was not acknowledged: it comes again
+        while (again := await queue.get(fail=False)) is None:
+            await asyncio.sleep(0.05)
+        assert again.message_id == "id-b"  # was not acknowledged: it comes again
         assert len(await transport.parked("c", limit=1)) == 1
 
 

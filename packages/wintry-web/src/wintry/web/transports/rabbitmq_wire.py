@@ -30,7 +30,7 @@ _LONGEST_PROPERTY: Final = 255
 _LONGEST_REASON: Final = 8_000
 _MOST_HEADERS: Final = 65_536
 _ATTRIBUTES: Final = ("id", "type", "key")
-_PLAIN: Final = re.compile(r"[^A-Za-z0-9_.,@#/ -]")
+_PLAIN: Final = re.compile(r"[^A-Za-z0-9_.,@/ -]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def name_of(*parts: str) -> str:
     if len(name) <= LONGEST_NAME:
         return name
     digest = blake2b(name.encode(), digest_size=16).hexdigest()
-    return f"{name[: LONGEST_NAME - len(digest) - 1]}+{digest}"
+    return f"{name[: LONGEST_NAME - len(digest) - 1]}#{digest}"
 
 
 def encoded(message: TransportMessage) -> Message:
@@ -151,7 +151,7 @@ def _property(text: str) -> str | None:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    return "".join(f"+{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))
+    return "".join(f"#{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))
 
 
 def _text(value: Any) -> str:
