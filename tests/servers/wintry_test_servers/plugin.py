@@ -4,8 +4,11 @@
     shared_postgres_url  shared_mongodb_url  shared_redis_url           the same, for a module
     postgres_system_url  redis_system_url                  as `…_url`, on the system's PostgreSQL and redis-server
     mongodb_standalone_url                                 a MongoDB of the test's own that is no replica set
+    rabbitmq_url                                           a fresh virtual host for the test; on a server of somebody
+                                                           else the one of its URL, where names have to be fresh
     postgres_server  mongodb_server  redis_server          a server of the test's own: kill, stop, start, pause
     redis_system_server                                    the same, the system's redis-server
+    rabbitmq_server  shared_rabbitmq_server                the same, for a test and for a module
     shared_redis_server  shared_redis_system_server        the same, for a module, which cleans up between its tests
     servers                                                the run, for what the fixtures do not say
 
@@ -22,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from .databases import mongodb_database, postgres_database, redis_database
+from .databases import mongodb_database, postgres_database, rabbitmq_virtual_host, redis_database
 from .programs import Missing
 from .run import Run, Server
 
@@ -66,6 +69,9 @@ def database(run: Run, kind: str) -> Iterator[str]:
                 yield stack.enter_context(postgres_database(url))
             case "mongodb":
                 yield stack.enter_context(mongodb_database(url))
+            case "rabbitmq":
+                control = run.control(kind)
+                yield stack.enter_context(rabbitmq_virtual_host(url, control)) if control else url
             case _:
                 yield stack.enter_context(redis_database(url, run))
 
@@ -197,4 +203,25 @@ def shared_redis_server(servers: Run) -> Iterator[Server]:
 def shared_redis_system_server(servers: Run) -> Iterator[Server]:
     """A redis-server of the system for the module alone, to be killed and restarted, where it has one."""
     with server(servers, "redis-system") as made:
+        yield made
+
+
+@pytest.fixture
+def rabbitmq_url(servers: Run) -> Iterator[str]:
+    """An empty virtual host on RabbitMQ, deleted behind the test."""
+    with database(servers, "rabbitmq") as url:
+        yield url
+
+
+@pytest.fixture
+def rabbitmq_server(servers: Run) -> Iterator[Server]:
+    """A RabbitMQ of the test's own, to be killed and restarted."""
+    with server(servers, "rabbitmq") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_rabbitmq_server(servers: Run) -> Iterator[Server]:
+    """A RabbitMQ of the module's own, to be killed and restarted; `control` makes virtual hosts on it."""
+    with server(servers, "rabbitmq") as made:
         yield made

@@ -25,6 +25,7 @@ from typing import Any
 from .daemon import Failed
 from .kinds import KINDS
 from .programs import Missing, open_to_all
+from .rabbitmq import CONTROL
 from .supervisor import LOG, PREFIX
 
 REPLY_SECONDS = 200.0  # more than any start and stop that the supervisor waits for
@@ -52,6 +53,11 @@ class Server:
     def start(self) -> None:
         """Start it again, on the same port and data, and wait until it serves."""
         self._act("start")
+
+    @property
+    def control(self) -> Path:
+        """The socket by which a RabbitMQ makes virtual hosts (`databases.rabbitmq_virtual_host`)."""
+        return self.log.with_name(CONTROL)
 
     def restart(self) -> None:
         """`stop`, if it runs, and `start`."""
@@ -94,6 +100,13 @@ class Run:
         """
         variable = KINDS[kind].variable
         return (variable and os.environ.get(variable)) or str(self.ask("share", kind=kind)["url"])
+
+    def control(self, kind: str) -> Path | None:
+        """The `Server.control` of the shared server of a kind; none if it is one from the environment."""
+        variable = KINDS[kind].variable
+        if variable and os.environ.get(variable):
+            return None
+        return Path(self.ask("share", kind=kind)["log"]).with_name(CONTROL)
 
     @contextmanager
     def own(self, kind: str) -> Iterator[Server]:

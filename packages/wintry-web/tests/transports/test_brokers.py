@@ -9,6 +9,7 @@ from wintry.bus import Runtime
 from wintry.bus.errors import SettingsError
 from wintry.bus.transports.brokers import brokers
 from wintry.web import TransporterSettings
+from wintry.web.transports.rabbitmq import RabbitMQ
 from wintry.web.transports.redis import RedisStreams
 from wintry.web.transports.redis_pubsub import RedisPubSub
 
@@ -26,15 +27,23 @@ async def test_the_driver_or_the_url_or_the_name_decides() -> None:
         TransporterSettings(name="b", url="rediss://localhost"),
         TransporterSettings(name="c", driver="redis_pubsub"),
         TransporterSettings(transporter="redis"),
+        TransporterSettings(name="d", url="amqp://localhost"),
     )
     kinds = {name: type(each) for name, each in transports.items()}
-    assert kinds == {"a": RedisStreams, "b": RedisStreams, "c": RedisPubSub, "redis": RedisStreams}
+    assert kinds == {"a": RedisStreams, "b": RedisStreams, "c": RedisPubSub, "redis": RedisStreams, "d": RabbitMQ}
     for transport in transports.values():
         await transport.stop()
 
 
-@pytest.mark.parametrize("kind", ["redis", "redis_pubsub"])
-async def test_a_client_that_is_missing_is_a_fault(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(SettingsError, match=r"^transporters\.queue: .* needs redis: install wintry-web\[redis\]$"):
+@pytest.mark.parametrize(
+    ("kind", "client", "extra"),
+    [("redis", "redis", "redis"), ("redis_pubsub", "redis", "redis"), ("rabbitmq", "aio_pika", "rabbitmq")],
+)
+async def test_a_client_that_is_missing_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, kind: str, client: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, client, None)
+    with pytest.raises(
+        SettingsError, match=rf"^transporters\.queue: .* needs {client}: install wintry-web\[{extra}\]$"
+    ):
         brokers([TransporterSettings(name="queue", driver=kind)])

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from wintry.bus import Runtime
     from wintry.bus.transports.brokers import Connect
 
+    from .rabbitmq import RabbitMQ
     from .redis import RedisStreams
     from .redis_pubsub import RedisPubSub
 
+LOCAL_RABBITMQ: Final = "amqp://guest:guest@localhost:5672/"
 LOCAL_REDIS: Final = "redis://localhost:6379/0"
 
 
@@ -41,6 +43,17 @@ def redis_pubsub(entry: TransporterSettings) -> Connect:
 
     def connect(_: Runtime) -> RedisPubSub:
         return RedisPubSub(entry.url or LOCAL_REDIS)
+
+    return connect
+
+
+def rabbitmq(entry: TransporterSettings) -> Connect:
+    """RabbitMQ. Raises ValueError: aio-pika is not installed."""
+    require("aio_pika", extra="rabbitmq")
+    from .rabbitmq import RabbitMQ
+
+    def connect(runtime: Runtime) -> RabbitMQ:
+        return RabbitMQ(entry.url or LOCAL_RABBITMQ, owner=runtime.owner)
 
     return connect
 

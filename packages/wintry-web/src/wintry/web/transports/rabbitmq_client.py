@@ -1,0 +1,108 @@
+"""Connections to RabbitMQ: made when they are needed, made again when they were lost, and never waited for without end.
+
+aio-pika's own `connect_robust` is not used. It holds a publisher until the broker is back, while a publisher here is to
+be told; it brings back the consumers of a lost connection, but not those that the broker itself cancels (aio-pika#334);
+and a delivery of the connection before can then be acknowledged on the one after. Here a connection that is lost is
+over with all that was on it, and whoever used it begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from random import random
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPError
+
+from wintry.bus.call import is_cancelled
+
+logger = logging.getLogger("wintry.web")
+
+REPLY: Final = 5.0
+CONFIRM: Final = 15.0
+"""How many seconds what is published may take, from connecting to the last confirmation."""
+END: Final = 2.0
+HEARTBEAT: Final = 10
+"""Seconds; after three times as long without a sign a connection is lost. A URL can say another: `?heartbeat=30`."""
+LONGEST_WAIT: Final = 5.0
+LOST: Final = (ConnectionError, TimeoutError)
+
+
+@asynccontextmanager
+async def reached(seconds: float = REPLY) -> AsyncGenerator[None]:
+    """A broker that is away, hangs or refuses is a ConnectionError here, which may be tried again."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise ConnectionError(f"rabbitmq: no answer within {seconds:g} s") from error
+    except (AMQPError, OSError, RuntimeError) as error:
+        raise ConnectionError(f"rabbitmq: {error!r}") from error
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        raise ConnectionError("rabbitmq: the connection was lost") from error  # as the client tells some who wait
+
+
+async def wait_before(failures: int, doing: str, error: Exception) -> None:
+    """Wait before the next attempt, longer after each failure."""
+    pause = min(LONGEST_WAIT, 0.05 * 2.0 ** min(failures, 20)) * (0.5 + random() / 2)
+    logger.warning("rabbitmq: %s failed with %s; again in %.2g s", doing, error, pause)
+    await asyncio.sleep(pause)
+
+
+class Link:
+    """One connection, to send or to listen: where a broker is short of space it stops reading from who sends."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._lock = asyncio.Lock()
+        self._connection: AbstractConnection | None = None
+        self.declared: set[str] = set()  # the channels whose exchanges are known to be there
+
+    async def connection(self) -> AbstractConnection:
+        """The connection; call it within `reached`."""
+        async with self._lock:
+            if self._connection is None or not self._connection.connected.is_set():
+                properties: Any = {"connection_name": self._name}
+                made = await aio_pika.connect(with_heartbeat(self._url), client_properties=properties)
+                made.close_callbacks.add(self._lost)
+                self._connection = made
+                self.declared.clear()
+                return made
+            return self._connection
+
+    async def close(self) -> None:
+        """End it; a broker that does not answer is not waited for."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await closed(connection)
+
+    def _lost(self, connection: Any, _: object = None) -> None:
+        if connection is self._connection:
+            self._connection = None
+        self.declared.clear()
+
+
+def with_heartbeat(url: str) -> str:
+    """The URL with our heartbeat, unless it has one of its own."""
+    parts = urlsplit(url)
+    if "heartbeat" in parse_qs(parts.query):
+        return url
+    return parts._replace(query=f"{parts.query}&heartbeat={HEARTBEAT}".lstrip("&")).geturl()
+
+
+async def closed(opened: Any) -> None:
+    """Close a connection or a channel, whatever its state."""
+    try:
+        async with reached(END):
+            await opened.close()
+    except LOST:
+        return  # it is gone, or will be when the broker notices
