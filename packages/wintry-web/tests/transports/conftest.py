@@ -1,7 +1,8 @@
-"""A Redis of each kind that tests may kill."""
+"""Brokers that tests may kill: a Redis of each kind, and a NATS."""
 
 from typing import Any
 
+import nats
 import pytest
 from redis.asyncio import Redis
 
@@ -16,3 +17,14 @@ async def broker(request: pytest.FixtureRequest, anyio_backend: str) -> Any:
     async with Redis.from_url(server.url) as client:
         await client.flushall()
     return server
+
+
+@pytest.fixture
+async def nats_broker(shared_nats_server: Any, anyio_backend: str) -> Any:
+    """A NATS without streams, the module's own, to be killed and restarted."""
+    shared_nats_server.start()  # a test that failed may have left it down
+    client = await nats.connect(shared_nats_server.url)
+    for stream in await client.jsm().streams_info():
+        await client.jsm().delete_stream(stream.config.name)
+    await client.close()
+    return shared_nats_server

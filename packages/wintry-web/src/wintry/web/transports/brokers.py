@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from wintry.bus import Runtime
     from wintry.bus.transports.brokers import Connect
 
+    from .nats import NatsStreams
     from .redis import RedisStreams
     from .redis_pubsub import RedisPubSub
 
+LOCAL_NATS: Final = "nats://localhost:4222"
 LOCAL_REDIS: Final = "redis://localhost:6379/0"
 
 
@@ -41,6 +43,17 @@ def redis_pubsub(entry: TransporterSettings) -> Connect:
 
     def connect(_: Runtime) -> RedisPubSub:
         return RedisPubSub(entry.url or LOCAL_REDIS)
+
+    return connect
+
+
+def nats(entry: TransporterSettings) -> Connect:
+    """NATS JetStream. Raises ValueError: nats-py is not installed."""
+    require("nats", extra="nats")
+    from .nats import NatsStreams
+
+    def connect(runtime: Runtime) -> NatsStreams:
+        return NatsStreams(entry.url or LOCAL_NATS, lease=runtime.limits.lease)
 
     return connect
 

@@ -1,0 +1,218 @@
+"""What a listener holds, and how it is settled.
+
+What was given out stays with the broker until it is acknowledged; it is given to another when its lease ends, so it is
+renewed. While the broker is away an acknowledgement, and a burial, waits for it and is sent again until it is
+answered: it has happened, and the message must not be handled once more because of it. Each can be repeated, since
+acknowledging twice does nothing, and a dead letter carries an id that the broker knows. The letter is stored before
+its message is ended, so that a process that dies in between leaves both. What is given back, on the contrary, is tried
+once: if that fails its lease ends by itself.
+
+The broker counts each time that it gives a message out. A release leaves a note of how many of them do not count; the
+next who is given the message subtracts it. Whose lease has ended gives nothing back: it is in other hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from nats.aio.msg import Msg
+
+from wintry.bus.transports import TransportMessage
+
+from .nats_client import LOST, Connection, Refused, Session, taken, wait_before
+from .nats_streams import make_dead_stream, make_notes, note_of
+from .nats_wire import MESSAGE_ID, Place, buried, dead_subject_of, decoded, size_of, written
+
+logger = logging.getLogger("wintry.web")
+
+ACK: Final = b"+ACK"
+NAK: Final = b"-NAK"
+TERM: Final = b"+TERM"
+PROGRESS: Final = b"+WPI"
+
+
+@dataclass(slots=True)
+class Held:
+    """One message: where to answer for it, and since when its lease runs."""
+
+    reply: str
+    since: float
+
+
+class Hands:
+    """What one listener holds, by the places of the messages: `limit` at most."""
+
+    def __init__(self, connection: Connection, channel: str, group: str | None, limit: int, lease: float) -> None:
+        self.connection = connection
+        self.channel = channel
+        self.group = group
+        self.name = None if group is None else written(group)
+        self.lease = lease
+        self.held: dict[str, Held] = {}
+        self.closed = False
+        self._limit = limit
+        self._changed = asyncio.Event()
+
+    @property
+    def room(self) -> int:
+        """How many more may be given out."""
+        return self._limit - len(self.held)
+
+    async def free(self) -> None:
+        """Wait until there is room; for ever when the listener has gone."""
+        while self.room <= 0 or self.closed:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def hold(self, message: Msg) -> bool:
+        """Take it; False if it is held already, and was given out once more."""
+        place = str(Place.of(message.reply))
+        new = place not in self.held
+        self.held[place] = Held(message.reply, _now())
+        return new
+
+    def let_go(self, place: str) -> None:
+        """There is room for another one."""
+        self.held.pop(place, None)
+        self._changed.set()
+
+    def is_mine(self, place: str) -> bool:
+        """Whether nobody else can have been given it meanwhile."""
+        return _now() - self.held[place].since < self.lease
+
+    async def insist(self, doing: str, work: Callable[[Session], Awaitable[None]]) -> None:
+        """Do something that must happen, as soon as the broker is there; not any more when the listener has gone."""
+        failures = 0
+        while not self.closed:
+            try:
+                await work(await self.connection.session())
+                return
+            except LOST as error:
+                failures += 1
+                await wait_before(failures, f"{doing} in {self.channel!r}", error)
+
+    async def renew(self, session: Session) -> None:
+        """Begin the lease of what is held anew, as far as it has not ended."""
+        if self.group is not None:
+            held = [self.held[place] for place in self.held if self.is_mine(place)]
+            began = _now()
+            await tell(session, PROGRESS, [each.reply for each in held])
+            for each in held:
+                each.since = began
+
+    async def give_all_back(self, session: Session) -> None:
+        """Let others have everything, in the order in which it came."""
+        held = [self.held[place].reply for place in self.held if self.is_mine(place)]
+        self.held.clear()
+        if self.group is not None:
+            await tell(session, NAK, held)
+
+
+class NatsDelivery:
+    """One message in the hands of one listener."""
+
+    def __init__(self, hands: Hands, message: Msg, attempt: int) -> None:
+        self.attempt = attempt
+        self._hands = hands
+        self._place = Place.of(message.reply)
+        self._headers = message.headers or {}
+        self.message: TransportMessage = decoded(hands.channel, str(self._place), self._headers, message.data)
+        self._settling = False
+
+    async def ack(self) -> None:
+        """It is dealt with; a broker that is away is waited for."""
+        await self._settle(partial(self._hands.insist, "acknowledging", partial(self._answer, ACK)))
+
+    async def park(self, reason: str) -> None:
+        """It goes to the dead letters; a broker that is away is waited for."""
+        if self._hands.group is None:
+            logger.error("%r: message %s is dropped: %s", self._hands.channel, self.message.id, reason)
+        await self._settle(partial(self._hands.insist, "burying", partial(self._bury, reason)))
+
+    async def release(self) -> None:
+        """It is given back; if the broker is away, when the lease ends."""
+        await self._settle(self._release)
+
+    async def _settle(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Settle once; a message that everybody hears belongs to nobody, and there is nothing to settle."""
+        hands, place = self._hands, str(self._place)
+        if self._settling or hands.closed or place not in hands.held:
+            return
+        self._settling = True
+        try:
+            if hands.group is not None:
+                await work()
+        except BaseException:
+            self._settling = False  # it was interrupted, and can be settled in another way
+            raise
+        hands.let_go(place)
+
+    async def _answer(self, word: bytes, session: Session) -> None:
+        held = self._hands.held.get(str(self._place))
+        if held is not None:  # else the listener has just gone, and has given it back
+            await tell(session, word, [held.reply])
+
+    async def _bury(self, reason: str, session: Session) -> None:
+        hands = self._hands
+        assert hands.group is not None
+        headers = buried(self._headers, self.message.id, hands.group, reason)
+        headers[MESSAGE_ID] = f"{hands.name}.{self._place}"
+        body = self.message.body
+        if over := max(0, size_of(headers, body) - session.client.max_payload):
+            logger.error("%r: dead letter %s loses the last %d bytes of its body", hands.channel, self.message.id, over)
+            body = body[:-over]
+        subject = dead_subject_of(hands.channel)
+        answer = await session.request(subject, body, headers)
+        if answer is None:  # there is no stream yet
+            await make_dead_stream(session, hands.channel)
+            answer = await session.request(subject, body, headers)
+        if answer is None:
+            raise ConnectionError(f"nats: nobody keeps what is sent to {subject}")
+        taken(answer)
+        await self._answer(TERM, session)
+
+    async def _release(self) -> None:
+        hands, session = self._hands, self._hands.connection.current
+        if not hands.is_mine(str(self._place)):
+            return
+        try:
+            if session is None:
+                raise ConnectionError("nats: the broker is away")
+            await self._note(session)
+            await self._answer(NAK, session)
+        except LOST as error:
+            logger.warning("%s; what was to be given back is given to others when its lease ends", error)
+
+    async def _note(self, session: Session) -> None:
+        """Of the times that the broker has given it out, all but those before this one count no more."""
+        assert self._hands.name is not None
+        subject = note_of(self._hands.channel, self._hands.name, self._place)
+        count = str(self._place.delivered - self.attempt + 1).encode()
+        answer = await session.request(subject, count)
+        if answer is None:
+            await make_notes(session)
+            answer = await session.request(subject, count)
+        if answer is not None:
+            taken(answer)
+
+
+async def tell(session: Session, word: bytes, replies: Iterable[str]) -> None:
+    """Answer for messages, and wait until the broker has taken it. Raises ConnectionError and Refused."""
+    sent = [await session.send(reply, word) for reply in replies]
+    try:
+        for each in sent:
+            if await session.answer(each) is None:
+                # Its consumer is gone, and with it what it had given out, or the broker is about to start it.
+                raise Refused({"description": "the broker does not know this consumer now"})
+    finally:
+        for each in sent:
+            each.cancel()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
