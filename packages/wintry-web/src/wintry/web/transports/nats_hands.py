@@ -9,6 +9,10 @@ once: if that fails its lease ends by itself.
 
 The broker counts each time that it gives a message out. A release leaves a note of how many of them do not count; the
 next who is given the message subtracts it. Whose lease has ended gives nothing back: it is in other hands.
+
+A broker that is killed may forget what it gave out last. It then answers nothing for such a message, and gives it out
+once more as if it were new: what is still held here is known by its place and stays as it is, and what was dealt with
+meanwhile is acknowledged instead of being handled again.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from wintry.bus.transports import TransportMessage
 
 from .nats_client import LOST, Connection, Refused, Session, taken, wait_before
 from .nats_streams import make_dead_stream, make_notes, note_of
-from .nats_wire import MESSAGE_ID, Place, buried, dead_subject_of, decoded, size_of, written
+from .nats_wire import MESSAGE_ID, Place, buried, dead_subject_of, decoded, size_of, stream_of, written
 
 logger = logging.getLogger("wintry.web")
 
@@ -36,12 +40,22 @@ TERM: Final = b"+TERM"
 PROGRESS: Final = b"+WPI"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Joint:
+    """That a listener has joined its group, on a connection; `created` tells the consumer from an earlier one."""
+
+    session: Session
+    created: str
+
+
 @dataclass(slots=True)
 class Held:
-    """One message: where to answer for it, and since when its lease runs."""
+    """One message: where to answer for it, since when its lease runs, and as what it was given out."""
 
+    sequence: int
     reply: str
     since: float
+    joint: Joint | None
 
 
 class Hands:
@@ -54,6 +68,8 @@ class Hands:
         self.name = None if group is None else written(group)
         self.lease = lease
         self.held: dict[str, Held] = {}
+        self.done: set[str] = set()  # what was dealt with, and forgotten by the broker
+        self.joint: Joint | None = None
         self.closed = False
         self._limit = limit
         self._changed = asyncio.Event()
@@ -71,10 +87,17 @@ class Hands:
 
     def hold(self, message: Msg) -> bool:
         """Take it; False if it is held already, and was given out once more."""
-        place = str(Place.of(message.reply))
-        new = place not in self.held
-        self.held[place] = Held(message.reply, _now())
+        place = Place.of(message.reply)
+        name = str(place)
+        if name in self.done:
+            return False
+        new = name not in self.held
+        self.held[name] = Held(place.sequence, message.reply, _now(), self.joint)
         return new
+
+    def is_done(self, message: Msg) -> bool:
+        """Whether it was dealt with before the broker gave it out once more."""
+        return str(Place.of(message.reply)) in self.done
 
     def let_go(self, place: str) -> None:
         """There is room for another one."""
@@ -84,6 +107,14 @@ class Hands:
     def is_mine(self, place: str) -> bool:
         """Whether nobody else can have been given it meanwhile."""
         return _now() - self.held[place].since < self.lease
+
+    async def knows(self, session: Session, held: Held) -> bool:
+        """Whether the broker knows that it has given this out; asked only if one of them has changed."""
+        if held.joint is self.joint and (held.joint is None or held.joint.session is session):
+            return True
+        info = await session.api(f"CONSUMER.INFO.{stream_of(self.channel)}.{self.name}")
+        created = held.joint.created if held.joint is not None else ""
+        return info["created"] == created and info["delivered"]["stream_seq"] >= held.sequence
 
     async def insist(self, doing: str, work: Callable[[Session], Awaitable[None]]) -> None:
         """Do something that must happen, as soon as the broker is there; not any more when the listener has gone."""
@@ -99,7 +130,8 @@ class Hands:
     async def renew(self, session: Session) -> None:
         """Begin the lease of what is held anew, as far as it has not ended."""
         if self.group is not None:
-            held = [self.held[place] for place in self.held if self.is_mine(place)]
+            mine = [self.held[place] for place in self.held if self.is_mine(place)]
+            held = [each for each in mine if await self.knows(session, each)]
             began = _now()
             await tell(session, PROGRESS, [each.reply for each in held])
             for each in held:
@@ -126,7 +158,7 @@ class NatsDelivery:
 
     async def ack(self) -> None:
         """It is dealt with; a broker that is away is waited for."""
-        await self._settle(partial(self._hands.insist, "acknowledging", partial(self._answer, ACK)))
+        await self._settle(partial(self._hands.insist, "acknowledging", partial(self._end, ACK)))
 
     async def park(self, reason: str) -> None:
         """It goes to the dead letters; a broker that is away is waited for."""
@@ -152,10 +184,17 @@ class NatsDelivery:
             raise
         hands.let_go(place)
 
-    async def _answer(self, word: bytes, session: Session) -> None:
-        held = self._hands.held.get(str(self._place))
-        if held is not None:  # else the listener has just gone, and has given it back
+    async def _end(self, word: bytes, session: Session) -> None:
+        """It is not to be given out again."""
+        hands, place = self._hands, str(self._place)
+        held = hands.held.get(place)
+        if held is None:  # the listener has just gone, and has given it back
+            return
+        if await hands.knows(session, held):
             await tell(session, word, [held.reply])
+        else:
+            logger.warning("%r: the broker has forgotten that it gave message %s out", hands.channel, self.message.id)
+            hands.done.add(place)
 
     async def _bury(self, reason: str, session: Session) -> None:
         hands = self._hands
@@ -174,7 +213,7 @@ class NatsDelivery:
         if answer is None:
             raise ConnectionError(f"nats: nobody keeps what is sent to {subject}")
         taken(answer)
-        await self._answer(TERM, session)
+        await self._end(TERM, session)
 
     async def _release(self) -> None:
         hands, session = self._hands, self._hands.connection.current
@@ -184,7 +223,10 @@ class NatsDelivery:
             if session is None:
                 raise ConnectionError("nats: the broker is away")
             await self._note(session)
-            await self._answer(NAK, session)
+            # From now on it may come again, also to this listener, and before the answer does.
+            held = hands.held.pop(str(self._place), None)
+            if held is not None and await hands.knows(session, held):
+                await tell(session, NAK, [held.reply])
         except LOST as error:
             logger.warning("%s; what was to be given back is given to others when its lease ends", error)
 

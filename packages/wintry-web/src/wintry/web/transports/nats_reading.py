@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from .nats_client import LOST, NOBODY, REPLY, Connection, Session
-from .nats_hands import Hands, NatsDelivery
+from .nats_hands import Hands, Joint, NatsDelivery
 from .nats_streams import SECOND, make_follower, make_group, make_stream, note_of, released
 from .nats_wire import Place, stream_of
 
@@ -122,6 +122,8 @@ class Reading(ABC):
             self._wanted -= 1
             if self.hold(message):
                 self._came.append(message)
+            elif self.hands.is_done(message):
+                await message.ack()
         elif message.subject == f"{inbox}.{self._request}":
             self._told(message.headers or {})
         self._news.set()
@@ -171,7 +173,7 @@ class Reading(ABC):
         if subscription is not None:
             try:
                 async with asyncio.timeout(REPLY):
-                    await subscription.drain()
+                    await subscription.drain()  # type: ignore[no-untyped-call]
             except Exception as error:
                 session.end()
                 raise ConnectionError(f"nats: {error!r}") from error
@@ -184,7 +186,7 @@ class Competing(Reading):
         hands = self.hands
         assert hands.name is not None
         await make_stream(session, hands.channel)
-        await make_group(session, hands.channel, hands.name, hands.lease)
+        hands.joint = Joint(session, await make_group(session, hands.channel, hands.name, hands.lease))
         return hands.name
 
     async def attempt(self, session: Session, message: Msg) -> int:

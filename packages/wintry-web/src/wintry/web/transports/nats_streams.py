@@ -46,8 +46,8 @@ async def _make(session: Session, name: str, subjects: list[str], duplicates: in
             raise
 
 
-async def make_group(session: Session, channel: str, group: str, lease: float) -> None:
-    """The consumer of a group, at the stream's beginning, made if it is not there."""
+async def make_group(session: Session, channel: str, group: str, lease: float) -> str:
+    """The consumer of a group, at the stream's beginning, made if it is not there; the time when it was."""
     config = {
         "name": group,
         "durable_name": group,
@@ -59,7 +59,8 @@ async def make_group(session: Session, channel: str, group: str, lease: float) -
         "replay_policy": "instant",
     }
     stream = stream_of(channel)
-    await session.api(f"CONSUMER.CREATE.{stream}.{group}", stream_name=stream, config=config)
+    made = await session.api(f"CONSUMER.CREATE.{stream}.{group}", stream_name=stream, config=config)
+    return str(made["created"])
 
 
 async def make_follower(session: Session, stream: str, name: str, **start: object) -> int:
