@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import nats
 import pytest
 import redis.asyncio
 from pymongo import AsyncMongoClient
@@ -143,6 +144,11 @@ async def write(url: str) -> None:
     elif url.startswith("mongodb"):
         async with AsyncMongoClient[dict[str, Any]](url) as client:
             await client.wintry.kept.insert_one({"value": 1})
+    elif url.startswith("nats"):
+        client = await nats.connect(url)
+        await client.jetstream().add_stream(name="kept", subjects=["kept"])
+        await client.jetstream().publish("kept", b"1")
+        await client.close()
     else:
         async with redis.asyncio.Redis.from_url(url) as client:
             await client.set("kept", 1)
@@ -160,6 +166,12 @@ async def read(url: str) -> int:
             found = await client.wintry.kept.find_one({})
         assert found is not None
         return int(found["value"])
+    if url.startswith("nats"):
+        client = await nats.connect(url)
+        try:
+            return int((await client.jetstream(timeout=SECONDS).get_msg("kept", 1)).data or b"")
+        finally:
+            await client.close()
     async with redis.asyncio.Redis.from_url(url) as client:
         return int(await client.get("kept"))
 
@@ -245,7 +257,7 @@ async def test_a_test_has_a_database_for_itself(name: str, request: pytest.Fixtu
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
-@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis"])
+@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis", "nats"])
 async def test_comes_back_with_its_data(name: str, how: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue(f"{name}_server")
     await write(server.url)
@@ -280,7 +292,7 @@ async def test_a_killed_postgres_frees_what_its_backends_hold(postgres_server: A
     await again.close()
 
 
-@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis"])
+@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis", "nats"])
 async def test_a_paused_server_does_not_answer(name: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue(f"{name}_server")
     await write(server.url)

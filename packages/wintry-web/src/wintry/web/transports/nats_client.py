@@ -50,6 +50,7 @@ class Session:
     def __init__(self) -> None:
         self.client = Client()
         self.over = False
+        self._reason = ""
         self._inbox = ""
         self._numbers = count()
         self._answers: dict[str, asyncio.Future[Msg | None]] = {}
@@ -75,7 +76,7 @@ class Session:
                 await self.subscribe(f"{self._inbox}.*", self._answer)
         except (nats.errors.Error, OSError, ValueError) as error:
             await self.close()
-            raise ConnectionError(f"nats: {error or type(error).__name__}") from error
+            raise ConnectionError(f"nats: {self._reason or _told(error)}") from error
         except BaseException:
             await self.close()
             raise
@@ -124,14 +125,14 @@ class Session:
         try:
             await self.client.publish(subject, body, reply=reply, headers=headers)
         except nats.errors.Error as error:
-            raise ConnectionError(f"nats: {error or type(error).__name__}") from error
+            raise ConnectionError(f"nats: {_told(error)}") from error
 
     async def subscribe(self, subject: str, hear: Callable[[Msg], Awaitable[None]]) -> Subscription:
         """Nothing that comes is dropped: what may come is bounded by what was asked for."""
         try:
             return await self.client.subscribe(subject, cb=hear, pending_msgs_limit=0, pending_bytes_limit=0)
         except nats.errors.Error as error:
-            raise ConnectionError(f"nats: {error or type(error).__name__}") from error
+            raise ConnectionError(f"nats: {_told(error)}") from error
 
     # its end
 
@@ -168,9 +169,10 @@ class Session:
             answer.set_result(message)
 
     async def _failed(self, error: Exception) -> None:
+        self._reason = _told(error)
         if isinstance(error, (nats.errors.StaleConnectionError, OSError)):
             self.end()  # the client may fail once more while it closes, and tell no more
-        else:
+        elif self.client.is_connected:
             logger.warning("nats: %r", error)
 
     async def _closed(self) -> None:
@@ -221,6 +223,10 @@ class Connection:
         self._connecting = None
         if not task.cancelled():
             task.exception()  # has been told to whoever waited
+
+
+def _told(error: Exception) -> str:
+    return str(error).removeprefix("nats: ") or type(error).__name__
 
 
 def taken(message: Msg) -> dict[str, Any]:

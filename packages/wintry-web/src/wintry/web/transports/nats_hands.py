@@ -29,7 +29,7 @@ from nats.aio.msg import Msg
 from wintry.bus.transports import TransportMessage
 
 from .nats_client import LOST, Connection, Refused, Session, taken, wait_before
-from .nats_streams import make_dead_stream, make_notes, note_of
+from .nats_streams import MISSING, make_dead_stream, make_notes, note_of
 from .nats_wire import MESSAGE_ID, Place, buried, dead_subject_of, decoded, size_of, stream_of, written
 
 logger = logging.getLogger("wintry.web")
@@ -108,11 +108,21 @@ class Hands:
         """Whether nobody else can have been given it meanwhile."""
         return _now() - self.held[place].since < self.lease
 
+    def doubt(self) -> None:
+        """Have the broker asked what it knows of what it gave out until now."""
+        if self.joint is not None:
+            self.joint = Joint(self.joint.session, self.joint.created)
+
     async def knows(self, session: Session, held: Held) -> bool:
         """Whether the broker knows that it has given this out; asked only if one of them has changed."""
         if held.joint is self.joint and (held.joint is None or held.joint.session is session):
             return True
-        info = await session.api(f"CONSUMER.INFO.{stream_of(self.channel)}.{self.name}")
+        try:
+            info = await session.api(f"CONSUMER.INFO.{stream_of(self.channel)}.{self.name}")
+        except Refused as error:
+            if error.code in MISSING:
+                return False
+            raise
         created = held.joint.created if held.joint is not None else ""
         return info["created"] == created and info["delivered"]["stream_seq"] >= held.sequence
 
@@ -191,7 +201,11 @@ class NatsDelivery:
         if held is None:  # the listener has just gone, and has given it back
             return
         if await hands.knows(session, held):
-            await tell(session, word, [held.reply])
+            try:
+                await tell(session, word, [held.reply])
+            except Refused:
+                hands.doubt()  # it does not know the group; ask it what it does know
+                raise
         else:
             logger.warning("%r: the broker has forgotten that it gave message %s out", hands.channel, self.message.id)
             hands.done.add(place)
@@ -249,7 +263,7 @@ async def tell(session: Session, word: bytes, replies: Iterable[str]) -> None:
     try:
         for each in sent:
             if await session.answer(each) is None:
-                # Its consumer is gone, and with it what it had given out, or the broker is about to start it.
+                # The consumer is gone, and with it what it had given out, or the broker is about to start it.
                 raise Refused({"description": "the broker does not know this consumer now"})
     finally:
         for each in sent:

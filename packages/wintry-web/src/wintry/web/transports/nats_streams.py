@@ -22,7 +22,8 @@ RELEASED: Final = "wintry_released"
 RELEASED_KEPT: Final = 7 * 86_400
 
 _THERE: Final = 10058  # another stream of this name
-_MISSING: Final = frozenset({10037, 10059})  # no message, no stream
+MISSING: Final = frozenset({10014, 10037, 10059})
+"""What the broker answers where there is no such consumer, message or stream."""
 
 
 async def make_stream(session: Session, channel: str) -> dict[str, Any]:
@@ -95,7 +96,7 @@ async def released(session: Session, note: str) -> int:
     try:
         found = await session.api(f"STREAM.MSG.GET.{RELEASED}", last_by_subj=note)
     except Refused as error:
-        if error.code in _MISSING:
+        if error.code in MISSING:
             return 0
         raise
     return int(base64.b64decode(found["message"]["data"]))
@@ -111,7 +112,7 @@ async def stored(session: Session, stream: str) -> AsyncGenerator[tuple[int, dic
         try:
             found = await session.api(f"STREAM.MSG.GET.{stream}", seq=sequence, next_by_subj=">")
         except Refused as error:
-            if error.code in _MISSING:
+            if error.code in MISSING:
                 return
             raise
         message = found["message"]
@@ -127,7 +128,7 @@ async def tidy(session: Session, channel: str, retention: float) -> None:
     try:
         state = (await session.api(f"STREAM.INFO.{stream}"))["state"]
     except Refused as error:
-        if error.code in _MISSING:
+        if error.code in MISSING:
             return
         raise
     if not state["messages"] or datetime.fromisoformat(state["first_ts"][:19] + "+00:00") > oldest:
