@@ -147,24 +147,28 @@ async def test_headers_of_any_name_and_value_survive(nats_broker: Any) -> None:
 
 @pytest.mark.contract("WEB-602")
 async def test_what_others_publish_is_understood(nats_broker: Any) -> None:
-    async with opened(nats_broker.url) as transport, jetstream(nats_broker.url) as broker:
-        async with aclosing(transport.receive("c", group="g", prefetch=9)) as deliveries, asyncio.timeout(PATIENCE):
-            waiting = asyncio.ensure_future(anext(deliveries))
-            await until(lambda: _there(broker))
-            await broker.publish(SUBJECT, b'{"n": 1}')
-            await broker.publish(SUBJECT, b"2", headers={"traceparent": "t", "Nats-Msg-Id": "7"})
-            await broker.publish(SUBJECT, b"3", headers={"ce-id": "x", "Ce-Type": "Went", "ce-source": "/a%20b"})
-            first, second, third = [(await waiting), (await anext(deliveries)), (await anext(deliveries))]
-            assert first.message.body == b'{"n": 1}'
-            assert (first.message.type, dict(first.message.headers)) == ("c", {})
-            assert first.message.id.startswith("c:1-")
-            assert dict(second.message.headers) == {"traceparent": "t"}
-            assert (third.message.id, third.message.type) == ("x", "Went")
-            assert dict(third.message.headers) == {"source": "/a b"}
-            for delivery in (first, second, third):
-                await delivery.release()
-            again = [(await anext(deliveries)).message.id for _ in range(3)]
-            assert again == [first.message.id, second.message.id, "x"]
+    async with (
+        opened(nats_broker.url) as transport,
+        jetstream(nats_broker.url) as broker,
+        aclosing(transport.receive("c", group="g", prefetch=9)) as deliveries,
+        asyncio.timeout(PATIENCE),
+    ):
+        waiting = asyncio.ensure_future(anext(deliveries))
+        await until(lambda: _there(broker))
+        await broker.publish(SUBJECT, b'{"n": 1}')
+        await broker.publish(SUBJECT, b"2", headers={"traceparent": "t", "Nats-Msg-Id": "7"})
+        await broker.publish(SUBJECT, b"3", headers={"ce-id": "x", "Ce-Type": "Went", "ce-source": "/a%20b"})
+        first, second, third = [(await waiting), (await anext(deliveries)), (await anext(deliveries))]
+        assert first.message.body == b'{"n": 1}'
+        assert (first.message.type, dict(first.message.headers)) == ("c", {})
+        assert first.message.id.startswith("c:1-")
+        assert dict(second.message.headers) == {"traceparent": "t"}
+        assert (third.message.id, third.message.type) == ("x", "Went")
+        assert dict(third.message.headers) == {"source": "/a b"}
+        for delivery in (first, second, third):
+            await delivery.release()
+        again = [(await anext(deliveries)).message.id for _ in range(3)]
+        assert again == [first.message.id, second.message.id, "x"]
 
 
 async def _there(broker: JetStreamContext) -> bool:

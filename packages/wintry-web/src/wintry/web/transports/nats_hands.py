@@ -124,7 +124,7 @@ class Hands:
                 return False
             raise
         created = held.joint.created if held.joint is not None else ""
-        return info["created"] == created and info["delivered"]["stream_seq"] >= held.sequence
+        return bool(info["created"] == created and info["delivered"]["stream_seq"] >= held.sequence)
 
     async def insist(self, doing: str, work: Callable[[Session], Awaitable[None]]) -> None:
         """Do something that must happen, as soon as the broker is there; not any more when the listener has gone."""
