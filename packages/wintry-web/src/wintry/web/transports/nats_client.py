@@ -107,7 +107,7 @@ class Session:
             raise ConnectionError(f"nats: no answer within {REPLY:g} s") from None
         if message is None:
             raise ConnectionError("nats: the connection ended before the answer")
-        return None if (message.headers or {}).get("Status") == NOBODY else message
+        return message if has_come(sent) else None
 
     async def request(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Msg | None:
         return await self.answer(await self.send(subject, body, headers))
@@ -223,6 +223,14 @@ class Connection:
         self._connecting = None
         if not task.cancelled():
             task.exception()  # has been told to whoever waited
+
+
+def has_come(answer: asyncio.Future[Msg | None]) -> bool:
+    """Whether somebody has answered."""
+    if not answer.done() or answer.cancelled():
+        return False
+    message = answer.result()
+    return message is not None and (message.headers or {}).get("Status") != NOBODY
 
 
 def _told(error: Exception) -> str:

@@ -28,7 +28,7 @@ from nats.aio.msg import Msg
 
 from wintry.bus.transports import TransportMessage
 
-from .nats_client import LOST, Connection, Refused, Session, taken, wait_before
+from .nats_client import LOST, REPLY, Connection, Refused, Session, has_come, taken, wait_before
 from .nats_streams import MISSING, make_dead_stream, make_notes, note_of
 from .nats_wire import MESSAGE_ID, Place, buried, dead_subject_of, decoded, size_of, stream_of, written
 
@@ -143,9 +143,13 @@ class Hands:
             mine = [self.held[place] for place in self.held if self.is_mine(place)]
             held = [each for each in mine if await self.knows(session, each)]
             began = _now()
-            await tell(session, PROGRESS, [each.reply for each in held])
-            for each in held:
-                each.since = began
+            sent = [(each, await session.send(each.reply, PROGRESS)) for each in held]
+            if sent:
+                await asyncio.wait([answer for _, answer in sent], timeout=REPLY)
+            for each, answer in sent:
+                if has_come(answer):
+                    each.since = began
+                answer.cancel()
 
     async def give_all_back(self, session: Session) -> None:
         """Let others have everything, in the order in which it came."""
