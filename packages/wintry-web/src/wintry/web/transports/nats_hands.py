@@ -48,9 +48,12 @@ class Joint:
     created: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Held:
-    """One message: where to answer for it, since when its lease runs, and as what it was given out."""
+    """One message: where to answer for it, since when its lease runs, and as what it was given out.
+
+    It stays the same when the broker gives the message out once more while it is held.
+    """
 
     sequence: int
     reply: str
@@ -91,22 +94,26 @@ class Hands:
         name = str(place)
         if name in self.done:
             return False
-        new = name not in self.held
-        self.held[name] = Held(place.sequence, message.reply, _now(), self.joint)
-        return new
+        held = self.held.get(name)
+        if held is None:
+            self.held[name] = Held(place.sequence, message.reply, _now(), self.joint)
+            return True
+        held.reply, held.since, held.joint = message.reply, _now(), self.joint
+        return False
 
     def is_done(self, message: Msg) -> bool:
         """Whether it was dealt with before the broker gave it out once more."""
         return str(Place.of(message.reply)) in self.done
 
-    def let_go(self, place: str) -> None:
+    def let_go(self, place: str, held: Held) -> None:
         """There is room for another one."""
-        self.held.pop(place, None)
+        if self.held.get(place) is held:
+            del self.held[place]
         self._changed.set()
 
-    def is_mine(self, place: str) -> bool:
+    def is_mine(self, held: Held) -> bool:
         """Whether nobody else can have been given it meanwhile."""
-        return _now() - self.held[place].since < self.lease
+        return _now() - held.since < self.lease
 
     def doubt(self) -> None:
         """Have the broker asked what it knows of what it gave out until now."""
@@ -140,7 +147,7 @@ class Hands:
     async def renew(self, session: Session) -> None:
         """Begin the lease of what is held anew, as far as it has not ended."""
         if self.group is not None:
-            mine = [self.held[place] for place in self.held if self.is_mine(place)]
+            mine = [each for each in self.held.values() if self.is_mine(each)]
             held = [each for each in mine if await self.knows(session, each)]
             began = _now()
             sent = [(each, await session.send(each.reply, PROGRESS)) for each in held]
@@ -153,7 +160,7 @@ class Hands:
 
     async def give_all_back(self, session: Session) -> None:
         """Let others have everything, in the order in which it came."""
-        held = [self.held[place].reply for place in self.held if self.is_mine(place)]
+        held = [each.reply for each in self.held.values() if self.is_mine(each)]
         self.held.clear()
         if self.group is not None:
             await tell(session, NAK, held)
@@ -166,6 +173,7 @@ class NatsDelivery:
         self.attempt = attempt
         self._hands = hands
         self._place = Place.of(message.reply)
+        self._held = hands.held[str(self._place)]
         self._headers = message.headers or {}
         self.message: TransportMessage = decoded(hands.channel, str(self._place), self._headers, message.data)
         self._settling = False
@@ -187,7 +195,7 @@ class NatsDelivery:
     async def _settle(self, work: Callable[[], Awaitable[None]]) -> None:
         """Settle once; a message that everybody hears belongs to nobody, and there is nothing to settle."""
         hands, place = self._hands, str(self._place)
-        if self._settling or hands.closed or place not in hands.held:
+        if self._settling or hands.closed or hands.held.get(place) is not self._held:
             return
         self._settling = True
         try:
@@ -196,17 +204,16 @@ class NatsDelivery:
         except BaseException:
             self._settling = False  # it was interrupted, and can be settled in another way
             raise
-        hands.let_go(place)
+        hands.let_go(place, self._held)
 
     async def _end(self, word: bytes, session: Session) -> None:
         """It is not to be given out again."""
         hands, place = self._hands, str(self._place)
-        held = hands.held.get(place)
-        if held is None:  # the listener has just gone, and has given it back
+        if place not in hands.held:  # the listener has just gone, and has given it back
             return
-        if await hands.knows(session, held):
+        if await hands.knows(session, self._held):
             try:
-                await tell(session, word, [held.reply])
+                await tell(session, word, [self._held.reply])
             except Refused:
                 hands.doubt()  # it does not know the group; ask it what it does know
                 raise
@@ -235,16 +242,16 @@ class NatsDelivery:
 
     async def _release(self) -> None:
         hands, session = self._hands, self._hands.connection.current
-        if not hands.is_mine(str(self._place)):
+        if not hands.is_mine(self._held):
             return
         try:
             if session is None:
                 raise ConnectionError("nats: the broker is away")
             await self._note(session)
             # From now on it may come again, also to this listener, and before the answer does.
-            held = hands.held.pop(str(self._place), None)
-            if held is not None and await hands.knows(session, held):
-                await tell(session, NAK, [held.reply])
+            hands.let_go(str(self._place), self._held)
+            if await hands.knows(session, self._held):
+                await tell(session, NAK, [self._held.reply])
         except LOST as error:
             logger.warning("%s; what was to be given back is given to others when its lease ends", error)
 
