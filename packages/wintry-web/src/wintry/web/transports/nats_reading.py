@@ -2,7 +2,8 @@
 
 A request stays with the broker until it is fulfilled or has expired; what comes for it is taken into the hands at
 once. A request is known to be alive by the broker's heartbeats. A listener that goes first says that it wants nothing
-more, and gives back what was on its way as well.
+more, and gives back what was on its way as well; what the broker was about to send when it heard that is the only
+thing that waits for the end of its lease.
 """
 
 from __future__ import annotations
