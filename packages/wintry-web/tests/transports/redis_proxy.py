@@ -17,6 +17,8 @@ class Proxy:
         self._word: bytes | None = None
         self._after = False
         self.cut = asyncio.Event()
+        self.flowing = asyncio.Event()  # while it is not set, what the server says is on its way
+        self.flowing.set()
         self.url = ""
         self.connections = dict[asyncio.Task[None], asyncio.StreamWriter]()
 
@@ -64,6 +66,7 @@ class Proxy:
             while data := await reader.read(65_536):
                 if losing.is_set():
                     return
+                await self.flowing.wait()
                 writer.write(data)
             writer.close()
 
