@@ -356,6 +356,21 @@ async def test_a_broadcast_goes_on_where_it_was_when_the_broker_is_there_again(n
 
 
 @pytest.mark.contract("WEB-604")
+async def test_a_client_that_closed_without_a_word_is_replaced(nats_broker: Any) -> None:
+    async with replica(nats_broker.url) as (transport, heard):
+        await transport.publish("c", [TransportMessage("1", "Went", b"1")])
+        before = transport._connection.current
+        assert before is not None
+        before.client._closed_cb = None
+        await before.client.close()
+
+        await transport.publish("c", [TransportMessage("2", "Went", b"2")])
+
+        await until(lambda: asyncio.sleep(0, heard == ["1", "2"]))
+        assert transport._connection.current is not before
+
+
+@pytest.mark.contract("WEB-604")
 async def test_silence_breaks_no_connection(nats_broker: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with replica(nats_broker.url) as (one, shared), replica(nats_broker.url, group=None) as (_, all):
 

@@ -120,7 +120,7 @@ class Session:
         return taken(message)
 
     async def publish(self, subject: str, body: bytes, reply: str, headers: dict[str, str] | None = None) -> None:
-        if self.over:
+        if not self.alive:
             raise ConnectionError("nats: the connection has ended")
         try:
             await self.client.publish(subject, body, reply=reply, headers=headers)
@@ -135,6 +135,13 @@ class Session:
             raise ConnectionError(f"nats: {_told(error)}") from error
 
     # its end
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is not over; the client may have closed without a word."""
+        if not self.over and not self.client.is_connected:
+            self.end()
+        return not self.over
 
     def watch(self, tell: Callable[[], None]) -> None:
         """Be told when it is over."""
@@ -190,7 +197,7 @@ class Connection:
     @property
     def current(self) -> Session | None:
         """The session, if there is one."""
-        return None if self._session is None or self._session.over else self._session
+        return self._session if self._session is not None and self._session.alive else None
 
     async def session(self) -> Session:
         """The session, a new one where it is over. Raises ConnectionError: the broker cannot be reached."""

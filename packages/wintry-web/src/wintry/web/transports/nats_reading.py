@@ -68,7 +68,7 @@ class Reading(ABC):
     async def read(self) -> list[NatsDelivery]:
         """The next deliveries. Raises ConnectionError and Refused, after which it may be asked again."""
         session = self._session
-        if session is None or session.over or self._problem:
+        if session is None or not session.alive or self._problem:
             session = await self._open()
         if not self._came:
             if not self._wanted:
@@ -79,7 +79,7 @@ class Reading(ABC):
     async def leave(self) -> None:
         """Take nothing more, and give back what is held. Raises ConnectionError."""
         session = self._session
-        if session is None or session.over:
+        if session is None or not session.alive:
             return
         session.unwatch(self._news.set)
         await self._unsubscribe(session)
@@ -89,7 +89,7 @@ class Reading(ABC):
         """Begin on a connection, the consumer being there."""
         if self._session is not None:
             self._session.unwatch(self._news.set)
-            if not self._session.over:
+            if self._session.alive:
                 await self._unsubscribe(self._session)
         session = await self._connection.session()
         self._session = None
@@ -143,7 +143,7 @@ class Reading(ABC):
         while not self._came and self._wanted > 0:
             if self._problem:
                 raise ConnectionError(f"nats: {self._problem}")
-            if session.over:
+            if not session.alive:
                 raise ConnectionError("nats: the connection has ended")
             self._news.clear()
             try:
@@ -235,5 +235,5 @@ class Following(Reading):
 
     async def leave(self) -> None:
         await super().leave()
-        if self._session is not None and not self._session.over:
+        if self._session is not None and self._session.alive:
             await self._session.api(f"CONSUMER.DELETE.{self.stream}.{self._consumer}")
