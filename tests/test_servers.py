@@ -17,6 +17,7 @@ from typing import Any
 
 import aio_pika
 import asyncpg
+import nats
 import pytest
 import redis.asyncio
 from pymongo import AsyncMongoClient
@@ -149,6 +150,11 @@ async def write(url: str) -> None:
         async with await aio_pika.connect(url) as broker, broker.channel() as channel:
             queue = await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "quorum"})
             await channel.default_exchange.publish(aio_pika.Message(b"1"), queue.name)
+    elif url.startswith("nats"):
+        client = await nats.connect(url)
+        await client.jetstream().add_stream(name="kept", subjects=["kept"])
+        await client.jetstream().publish("kept", b"1")
+        await client.close()
     else:
         async with redis.asyncio.Redis.from_url(url) as client:
             await client.set("kept", 1)
@@ -171,6 +177,12 @@ async def read(url: str) -> int:
             queue = await channel.get_queue("kept")
             message = await queue.get(timeout=SECONDS)
             return int(message.body)
+    if url.startswith("nats"):
+        client = await nats.connect(url)
+        try:
+            return int((await client.jetstream(timeout=SECONDS).get_msg("kept", 1)).data or b"")
+        finally:
+            await client.close()
     async with redis.asyncio.Redis.from_url(url) as client:
         return int(await client.get("kept"))
 
@@ -273,7 +285,7 @@ def test_rabbitmq_starts_no_epmd(rabbitmq_server: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
-@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis", "rabbitmq"])
+@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis", "rabbitmq", "nats"])
 async def test_comes_back_with_its_data(name: str, how: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue(f"{name}_server")
     await write(server.url)
@@ -308,7 +320,7 @@ async def test_a_killed_postgres_frees_what_its_backends_hold(postgres_server: A
     await again.close()
 
 
-@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis", "rabbitmq"])
+@pytest.mark.parametrize("name", ["postgres", "mongodb", "redis", "rabbitmq", "nats"])
 async def test_a_paused_server_does_not_answer(name: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue(f"{name}_server")
     await write(server.url)

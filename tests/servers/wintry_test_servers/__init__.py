@@ -7,7 +7,7 @@ ends: a supervisor reads from a pipe that only its starter holds, and the kernel
 
     programs.py     where the servers' programs are: wheels, then the system
     daemon.py       one server: start, readiness, stop, kill, pause; nothing of it is left behind
-    postgres.py  mongodb.py  redis.py  rabbitmq.py     what is special in each
+    postgres.py  mongodb.py  redis.py  rabbitmq.py  nats.py     what is special in each
     kinds.py        the table of all servers by name: a further one is a module and a row here
     supervisor.py   the process that owns them
     run.py          its clients: the run, and the handle of a server

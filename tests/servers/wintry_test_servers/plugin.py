@@ -7,6 +7,7 @@
     rabbitmq_url                                           a fresh virtual host for the test; on a server of somebody
                                                            else the one of its URL, where names have to be fresh
     postgres_server  mongodb_server  redis_server          a server of the test's own: kill, stop, start, pause
+    nats_server  shared_nats_server                        a NATS of the test's own, and of a module's
     redis_system_server                                    the same, the system's redis-server
     rabbitmq_server  shared_rabbitmq_server                the same, for a test and for a module
     shared_redis_server  shared_redis_system_server        the same, for a module, which cleans up between its tests
@@ -182,6 +183,27 @@ def mongodb_server(servers: Run) -> Iterator[Server]:
 def redis_server(servers: Run) -> Iterator[Server]:
     """A Valkey of the test's own, to be killed and restarted; its channels are the test's alone."""
     with server(servers, "redis") as made:
+        yield made
+
+
+@pytest.fixture
+def nats_url(servers: Run) -> str:
+    """The NATS of the run, or of somebody else: its streams are shared with other tests, so names are to be new."""
+    with available("nats"):
+        return servers.url("nats")
+
+
+@pytest.fixture
+def nats_server(servers: Run) -> Iterator[Server]:
+    """A NATS of the test's own, to be killed and restarted."""
+    with server(servers, "nats") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_nats_server(servers: Run) -> Iterator[Server]:
+    """A NATS of the module's own, to be killed and restarted."""
+    with server(servers, "nats") as made:
         yield made
 
 

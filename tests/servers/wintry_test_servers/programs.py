@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import sysconfig
 from pathlib import Path
 
 
@@ -23,6 +24,12 @@ def in_wheel(package: str, pattern: str) -> Path | None:
         return None
     folders = spec.submodule_search_locations if spec is not None else None
     return next((path for folder in folders or () for path in Path(folder).glob(pattern)), None)
+
+
+def beside_python(name: str) -> Path | None:
+    """The program that an installed wheel brings as a script of the environment, which need not be on the PATH."""
+    found = Path(sysconfig.get_path("scripts"), name)
+    return found if found.exists() else None
 
 
 def on_path(*names: str) -> Path | None:

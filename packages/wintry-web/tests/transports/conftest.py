@@ -1,8 +1,9 @@
-"""Brokers that tests may kill: a Redis of each kind, and a RabbitMQ."""
+"""Brokers that tests may kill: a Redis of each kind, a RabbitMQ, and a NATS."""
 
 from collections.abc import Iterator
 from typing import Any
 
+import nats
 import pytest
 from redis.asyncio import Redis
 from wintry_test_servers.databases import rabbitmq_virtual_host
@@ -36,3 +37,14 @@ def rabbit(shared_rabbitmq_server: Any) -> Iterator[Rabbit]:
         yield Rabbit(server, url)
         server.resume()
         server.start()
+
+
+@pytest.fixture
+async def nats_broker(shared_nats_server: Any, anyio_backend: str) -> Any:
+    """A NATS without streams, the module's own, to be killed and restarted."""
+    shared_nats_server.start()  # a test that failed may have left it down
+    client = await nats.connect(shared_nats_server.url)
+    for stream in await client.jsm().streams_info():
+        await client.jsm().delete_stream(stream.config.name)
+    await client.close()
+    return shared_nats_server

@@ -1,4 +1,4 @@
-"""A way to a Redis that breaks where a test wants it: a reply that is lost, a connection that ends half way."""
+"""A way to a broker that breaks where a test wants it: a reply that is lost, a connection that ends half way."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,16 +17,38 @@ class Proxy:
         self._word: bytes | None = None
         self._after = False
         self.cut = asyncio.Event()
+        self.flowing = asyncio.Event()  # while it is not set, what the server says is on its way
+        self.flowing.set()
         self.url = ""
+        self.connections = dict[asyncio.Task[None], asyncio.StreamWriter]()
 
     def cut_at(self, word: bytes, *, after: bool = False) -> None:
         self._word, self._after = word, after
         self.cut.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.connections[task] = writer
         there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
         losing = asyncio.Event()
         replies = asyncio.ensure_future(self.pass_on(there, writer, losing))
+        try:
+            await self.pass_back(reader, back, losing, replies)
+        finally:
+            replies.cancel()
+            await asyncio.gather(replies, return_exceptions=True)
+            for each in (writer, back):
+                each.close()
+            del self.connections[task]
+
+    async def pass_back(
+        self,
+        reader: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+        losing: asyncio.Event,
+        replies: asyncio.Future[None],
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
                 if self._word is not None and self._word in data:
@@ -38,16 +60,13 @@ class Proxy:
                     self.cut.set()
                     break
                 back.write(data)
-        replies.cancel()
-        await asyncio.gather(replies, return_exceptions=True)
-        for each in (writer, back):
-            each.close()
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
                 if losing.is_set():
                     return
+                await self.flowing.wait()
                 writer.write(data)
             writer.close()
 
@@ -61,3 +80,7 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
+        for writer in proxy.connections.values():
+            writer.close()
+        await asyncio.gather(*proxy.connections, return_exceptions=True)
+        await asyncio.sleep(0.01)  # until the sockets are closed

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from wintry.bus import Runtime
     from wintry.bus.transports.brokers import Connect
 
+    from .nats import NatsStreams
     from .rabbitmq import RabbitMQ
     from .redis import RedisStreams
     from .redis_pubsub import RedisPubSub
 
+LOCAL_NATS: Final = "nats://localhost:4222"
 LOCAL_RABBITMQ: Final = "amqp://guest:guest@localhost:5672/"
 LOCAL_REDIS: Final = "redis://localhost:6379/0"
 
@@ -54,6 +56,17 @@ def rabbitmq(entry: TransporterSettings) -> Connect:
 
     def connect(runtime: Runtime) -> RabbitMQ:
         return RabbitMQ(entry.url or LOCAL_RABBITMQ, owner=runtime.owner)
+
+    return connect
+
+
+def nats(entry: TransporterSettings) -> Connect:
+    """NATS JetStream. Raises ValueError: nats-py is not installed."""
+    require("nats", extra="nats")
+    from .nats import NatsStreams
+
+    def connect(runtime: Runtime) -> NatsStreams:
+        return NatsStreams(entry.url or LOCAL_NATS, lease=runtime.limits.lease)
 
     return connect
 
