@@ -43,6 +43,7 @@ class History(RuleBasedStateMachine):
         self.committed: dict[str, tuple[dict[str, Any], int]] = {}
         self.tracked: dict[str, Any] = {}
         self.deleted: set[str] = set()
+        self.written: set[str] = set()  # what a query has stored of this transaction, also if it was undone since
         self.stopping = False
         self.task = self.loop.create_task(self._live())
         self.do(asyncio.sleep(0))
@@ -83,6 +84,13 @@ class History(RuleBasedStateMachine):
         seen = {sku: state for sku, (state, _) in self.committed.items() if sku not in self.deleted}
         seen.update({sku: object.to_dict() for sku, object in self.tracked.items()})
         return seen
+
+    def changed(self) -> set[str]:
+        return self.written | {
+            sku
+            for sku, object in self.tracked.items()
+            if sku not in self.committed or sku in self.deleted or object.to_dict() != self.committed[sku][0]
+        }
 
     def get(self, sku: str) -> Any:
         product = self.do(self.uow.products.get(sku))
@@ -169,6 +177,7 @@ class History(RuleBasedStateMachine):
 
     @rule(name=names)
     def query(self, name: str) -> None:
+        self.written = self.changed()
         found = self.do(self.uow.products.find_by_name_order_by_sku_desc(name=name))
         expected = {sku: state for sku, state in self.visible().items() if state["name"] == name}
         assert [product.sku for product in found] == sorted(expected, reverse=True)
@@ -178,6 +187,7 @@ class History(RuleBasedStateMachine):
 
     @rule(name=names)
     def delete_by_query(self, name: str) -> None:
+        self.written = self.changed()
         gone = {sku for sku, state in self.visible().items() if state["name"] == name}
         assert self.do(self.uow.products.delete_by_name(name=name)) == len(gone)
         for sku in gone:
@@ -186,18 +196,15 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        changed = {
-            sku: object
-            for sku, object in self.tracked.items()
-            if sku not in self.committed or sku in self.deleted or object.to_dict() != self.committed[sku][0]
-        }
+        changed = self.changed() & set(self.tracked)
         self.do(self.uow.commit())
         for sku in self.deleted:
             self.committed.pop(sku, None)
-        for sku, product in changed.items():
+        for sku in changed:
             version = self.committed[sku][1] + 1 if sku in self.committed else 1
-            self.committed[sku] = (product.to_dict(), version)
+            self.committed[sku] = (self.tracked[sku].to_dict(), version)
         self.deleted.clear()
+        self.written.clear()
         self.compare()
 
     @rule()
@@ -205,6 +212,7 @@ class History(RuleBasedStateMachine):
         self.do(self.uow.rollback())
         self.tracked.clear()
         self.deleted.clear()
+        self.written.clear()
         self.compare()
 
     @rule(sku=skus, name=names)
@@ -254,3 +262,23 @@ def test_histories(opened: Any, kind: str, fresh_url: Callable[[str], str]) -> N
     examples = settings().max_examples
     # A history costs a connection and a look at the schema on a server, more than its steps.
     run_state_machine_as_test(machine, settings=settings(max_examples=examples if kind in LOCAL else examples // 4))
+
+
+@pytest.mark.contract("UOW-030")
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [*LOCAL, "postgresql", "mongodb"])
+async def test_what_a_query_has_stored_has_a_version_also_if_it_is_undone(
+    opened: Any, kind: str, fresh_url: Callable[[str], str]
+) -> None:
+    async with opened(default=fresh_url(kind)) as world:
+        await world.products.create(entity=world.Product(sku="B"))
+        async with world.uow as uow:
+            product = await uow.products.get("B")
+            product.batches.append(world.Batch(reference="b1", quantity=1))
+            await uow.products.delete_by_name(name="nobody")
+            product.batches.clear()
+            await uow.commit()
+
+        stored = await world.products.get("B")
+
+        assert (stored.batches, world.products.version_of(stored)) == ([], 2)

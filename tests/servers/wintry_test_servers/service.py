@@ -25,6 +25,8 @@ from .plugin import database
 from .run import Run
 
 START_SECONDS = 30.0
+# An idle connection is given up well before the service closes it (5 s), so that no request meets its end.
+LIMITS = httpx2.Limits(max_connections=200, keepalive_expiry=2.0)
 SETTLE_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
 SETTINGS = Path(__file__).parents[3] / "apps/allocation/src/allocation/settings"
@@ -88,7 +90,7 @@ class Service:
         self.processes: list[asyncio.subprocess.Process | None] = [None] * processes
         self.urls = [""] * processes
         self.log = folder / "service.log"
-        self.http = httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200))
+        self.http = httpx2.AsyncClient(timeout=30, limits=LIMITS)
         self._turns = itertools.count()
 
     @property

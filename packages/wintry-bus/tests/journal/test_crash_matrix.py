@@ -113,10 +113,10 @@ CONTROLLED = [*PAIRS] if DEEP else [("postgresql", "mongodb")]
 
 
 @pytest.mark.contract("BUS-504")
-@pytest.mark.parametrize("pair", CONTROLLED, ids="-".join)
+@pytest.mark.parametrize("pair", [pair for pair in CONTROLLED if pair[0] != pair[1]], ids="-".join)
 def test_without_an_inbox_it_would_double(pair: tuple[str, str], urls: tuple[str, str]) -> None:
-    doubling = "delivered" if pair == ("mongodb", "mongodb") else "home-committed"
-    assert cell(doubling, "no-inbox", *urls)["doubled"]
+    """In one store nothing could: there a row is closed in the transaction of its effect."""
+    assert cell("home-committed", "no-inbox", *urls)["doubled"]
 
 
 @pytest.mark.contract("BUS-504")
