@@ -377,6 +377,62 @@ async def test_handle_waits_when_the_background_is_full() -> None:
     assert len(rec.handled) == 5
 
 
+@pytest.mark.contract("BUS-078")
+@pytest.mark.parametrize("cancelled", [False, True], ids=["all wait", "some give up"])
+async def test_of_many_who_wait_for_the_background_each_goes_on(cancelled: bool) -> None:
+    gate = asyncio.Event()
+
+    class Keyless(Event):
+        pass
+
+    class Full(MessageQueue):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Keyless())
+
+        @event_handler(background=True)
+        async def on(self, event: Keyless) -> None:
+            await gate.wait()
+
+    bus = Full(runtime=Runtime(limits=Limits(concurrency=1, backlog=2)))
+    async with recording(bus) as rec:
+        handling = [asyncio.ensure_future(bus.handle(Go())) for _ in range(30)]
+        await asyncio.wait(handling, timeout=0.05)
+        assert len([task for task in handling if not task.done()]) == 27
+        gate.set()
+        if cancelled:
+            for task in handling[5::2]:
+                task.cancel()
+        await asyncio.wait_for(asyncio.gather(*handling, return_exceptions=True), 10.0)
+        await rec.settled()
+
+
+@pytest.mark.contract("BUS-078")
+async def test_room_that_a_failing_lane_leaves_lets_others_go_on() -> None:
+    gate = asyncio.Event()
+
+    class Keyed(Event, key="name"):
+        name: str = "a"
+
+    class Full(MessageQueue):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Keyed())
+
+        @event_handler(retry=Retry(attempts=5, base=60.0, cap=60.0))  # in the caller's task, so that no worker ends
+        async def on(self, event: Keyed) -> None:
+            await gate.wait()
+            raise OSError
+
+    bus = Full(runtime=Runtime(limits=Limits(concurrency=1, backlog=2)))
+    handling = [asyncio.ensure_future(bus.handle(Go())) for _ in range(8)]
+    await asyncio.wait(handling, timeout=0.05)
+    assert not all(task.done() for task in handling)
+    gate.set()
+    await asyncio.wait_for(asyncio.gather(*handling), 10.0)
+    await bus.drain(0.0)
+
+
 @pytest.mark.contract("BUS-079")
 async def test_a_delayed_message_comes_at_its_time(runtime: Runtime) -> None:
     class Delaying(Bus):

@@ -163,10 +163,21 @@ class Dispatcher:
     async def _room_for_more(self) -> None:
         if asyncio.current_task() in self._workers:
             return  # a listener that was redriven has handled a command: workers that wait for workers wait for ever
-        while self._load > self._runtime.limits.backlog and not self._closing:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._room.append(future)
-            await future
+        try:
+            while self._load > self._runtime.limits.backlog and not self._closing:
+                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._room.append(future)
+                await future
+        finally:
+            self._let_in()  # the next one, also where this one was cancelled when its turn had come
+
+    def _let_in(self) -> None:
+        """Wake the first of those who wait for room, if there is some; it wakes the next."""
+        while self._room and self._load <= self._runtime.limits.backlog:
+            future = self._room.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
 
     @property
     def _load(self) -> int:
@@ -195,11 +206,7 @@ class Dispatcher:
         if task in self._workers:
             self._workers.discard(task)
             self._start_workers()
-            while self._room and self._load <= self._runtime.limits.backlog:
-                future = self._room.popleft()
-                if not future.done():
-                    future.set_result(None)
-                    break
+            self._let_in()
             if self._starved and self._load < self._runtime.limits.backlog:
                 self._starved = False
                 self.claim_soon()
@@ -252,6 +259,7 @@ class Dispatcher:
             self._troubled.add(call.lane)
         for waiting in self._lanes.dissolve(call):
             self._hand_back(waiting)
+        self._let_in()
 
     def _hand_back(self, call: Call) -> None:
         if self.keep(call) is not None and call.row is not None:
