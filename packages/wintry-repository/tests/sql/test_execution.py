@@ -314,21 +314,70 @@ async def test_a_database_in_memory_is_one_for_all_transactions(open_on: Any, mo
 
 
 @pytest.mark.contract("REPO-126")
-async def test_a_cancelled_statement_of_sqlalchemy_does_not_cost_a_database_in_memory(
-    open_on: Any, models: SimpleNamespace
+@pytest.mark.parametrize("where", ["in memory", "writer", "reader"])
+async def test_a_cancelled_statement_of_sqlalchemy_does_not_cost_the_connection(
+    open_on: Any, file: Path, where: str, models: SimpleNamespace
 ) -> None:
-    backend = await open_on(None)
-    execution = backend.execution()
-    await execution.begin()
+    backend = await open_on(None if where == "in memory" else file)
     slow = ENDLESS.replace("FROM n)", "FROM n LIMIT 1000000)")  # SQLAlchemy closes its cursor behind the statement
-    running = asyncio.create_task(execution.connection.exec_driver_sql(slow))
-    done, _ = await asyncio.wait([running], timeout=0.02)
-    assert not done
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    await execution.close()
+    for _ in range(2):
+        execution = backend.execution(read_only=where == "reader")
+        await execution.begin()
+        running = asyncio.create_task(execution.connection.exec_driver_sql(slow))
+        done, _ = await asyncio.wait([running], timeout=0.02)
+        assert not done
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await execution.close()
     assert await backend.schema_diff() == []
+    await backend.create_schema()
+
+
+@pytest.mark.contract("REPO-124")
+async def test_a_cancelled_read_by_itself_is_stopped(open_on: Any, file: Path) -> None:
+    backend = await open_on(file, pool_size=1)
+    for _ in range(2):
+        reading = backend.execution(read_only=True, isolation="autocommit")
+        running = asyncio.create_task(reading.fetch(ENDLESS, ()))
+        await asyncio.wait([running], timeout=0.05)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        async with asyncio.timeout(5):
+            await reading.close()
+            await backend.check()
+
+
+@pytest.mark.contract("REPO-124")
+async def test_who_could_not_connect_waits_in_no_line(backend: SqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = backend.dialect.connect
+
+    async def fail(**_: Any) -> Any:
+        raise OSError("no more files")
+
+    execution = backend.execution()
+    monkeypatch.setattr(backend.dialect, "connect", fail)
+    with pytest.raises(Unreachable, match="no more files"):
+        await execution.begin()
+    monkeypatch.setattr(backend.dialect, "connect", connect)
+    async with asyncio.timeout(5):
+        await execution.begin()
+        await execution.close()
+        await backend.create_schema()
+
+
+@pytest.mark.contract("REPO-124")
+async def test_a_place_whose_connection_could_not_be_made_has_one_later(open_on: Any, file: Path) -> None:
+    backend = await open_on(file, pool_size=1)
+    await backend.check()
+    reading = backend.execution(read_only=True)
+    await reading.begin()
+    await reading.connection.invalidate()
+    await reading.close()
+
+    await backend.check()
+    await backend.check()
 
 
 @pytest.mark.contract("REPO-127")

@@ -421,6 +421,34 @@ async def test_a_connection_that_died_between_two_executions_is_not_handed_out(b
     await again.close()
 
 
+@pytest.mark.contract("REPO-208")
+@pytest.mark.parametrize("how", ["cancelled", "ended by the server"])
+async def test_a_statement_of_sqlalchemy_that_loses_its_connection_costs_no_other(
+    shared_postgres_url: str, other: Any, how: str
+) -> None:
+    backend = open_backend("default", shared_postgres_url, {"pool_size": 2})
+    try:
+        for _ in range(3):
+            unit = backend.execution()
+            [(pid,)] = await unit.fetch(PID, ())
+            running = asyncio.create_task(unit.session.execute(sa.text("SELECT pg_sleep(30)")))
+            await asyncio.wait([running], timeout=0.05)
+            if how == "cancelled":
+                running.cancel()
+            else:
+                await other.fetchval("SELECT pg_terminate_backend($1)", pid)
+            with pytest.raises(asyncio.CancelledError if how == "cancelled" else sa.exc.DBAPIError):
+                await running
+            await unit.close()
+        units = [backend.execution() for _ in range(2)]
+        async with asyncio.timeout(5):
+            assert len({(await unit.fetch(PID, ()))[0][0] for unit in units}) == 2
+            for unit in units:
+                await unit.commit()
+    finally:
+        await backend.close()
+
+
 @pytest.mark.contract("REPO-210")
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 async def test_an_execution_has_the_connection_of_the_one_before_and_nothing_else_of_it(

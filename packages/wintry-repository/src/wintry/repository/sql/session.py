@@ -175,6 +175,7 @@ class SqlExecution:
         try:
             self._sync = await self._dialect.connect(read_only=self.read_only)
         except Exception as error:
+            self._leave_line()
             raise self._backend.translate(error) from error
         if not self._autocommit:
             self._transaction = self._sync.begin()
@@ -248,8 +249,9 @@ class SqlExecution:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._sync is None or (self._transaction is None and self._connection is None):
-            self._give_back(self._sync)  # nothing is open on it
+        used = self._transaction is not None or self._connection is not None or self._failure is not None
+        if self._sync is None or not used:
+            self._give_back(self._sync)  # nothing is open on it, and nothing runs
         elif self._failure is None and self._connection is None:  # all statements were ours, and none still runs
             try:
                 await self._dialect.undo(self._driver)
@@ -276,6 +278,9 @@ class SqlExecution:
             if connection is not None:
                 self._dialect.give_back(connection, shared=self._shared)
         finally:
-            if self._holds_line:
-                self._holds_line = False
-                self._dialect.leave()
+            self._leave_line()
+
+    def _leave_line(self) -> None:
+        if self._holds_line:
+            self._holds_line = False
+            self._dialect.leave()

@@ -33,6 +33,7 @@ from ...backend import LOCKED
 from ...errors import ConfigurationError, Conflict, StoreError, UnitAborted, UnitTimeout, Unreachable
 from ..statements import Refused, Row, Step
 from .options import number
+from .pool import ShortWay
 from .postgresql_expressions import PostgreSQLExpressions
 
 _SCHEMA_LOCK: Final = 0x77696E7472790001  # whoever makes tables in a database waits for whoever does already
@@ -104,8 +105,6 @@ class PostgreSQL:
             raise ConfigurationError("a URL of PostgreSQL is postgresql://user:password@host:port/database") from error
         self._pool_size = number("pool_size", values["pool_size"], 1)
         self._acquire_timeout = number("acquire_timeout", values["acquire_timeout"], 0.0)
-        self._gaps = False
-        """Whether the pool may hold places without a connection, so that taking one may have to wait."""
         self._kept: list[sa.Connection] = []
         """Between two executions: out of the pool still, where giving and taking costs as much as a short statement."""
         self._keeping = True
@@ -131,6 +130,7 @@ class PostgreSQL:
                 "server_settings": {"application_name": "wintry", "jit": "off", "TimeZone": "UTC", "DateStyle": "ISO"},
             },
         )
+        self._way = ShortWay(self._engine)
 
     def __str__(self) -> str:
         return f"{self._url.database or self._url.username} at {self._url.host or 'localhost'}:{self._url.port or 5432}"
@@ -175,19 +175,12 @@ class PostgreSQL:
                 return connection
             connection.invalidate()  # the server closed it while it was idle
             connection.close()
-            self._gaps = True
 
     async def _checked_out(self) -> sa.Connection:
-        pool = self._engine.pool
-        assert isinstance(pool, AsyncAdaptedQueuePool), "the engine was made with this pool"
-        if not self._gaps and pool.checkedin():  # one is idle: nothing to wait for
-            return self._engine.sync_engine.connect()
         try:
-            connection = (await self._engine.connect()).sync_connection
+            return await self._way.connect()
         except TimeoutError as error:
             raise Unreachable(f"{self} does not answer: see that the server runs and is reachable") from error
-        assert connection is not None, "it was opened just now"
-        return connection
 
     def give_back(self, connection: sa.Connection, *, shared: bool) -> None:
         """Keep it for the next execution; one that others have seen goes to the pool, so that they have it no more."""
@@ -250,6 +243,8 @@ class PostgreSQL:
         while self._kept:
             self._kept.pop().close()
         await self._engine.dispose()
+        if not self._holders:
+            self._places = asyncio.Semaphore(self._pool_size)  # the next event loop has one of its own
 
     async def fetch(self, driver: Connection, begin: str | None, text: str, row: Row) -> list[Row]:
         """The rows of a query; `begin` runs before it."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +34,7 @@ from ...cancellation import put_off, to_its_end
 from ...errors import ConfigurationError, Conflict, StoreError, Unreachable
 from ..statements import Refused, Row, Step
 from .options import number
+from .pool import ShortWay
 from .sqlite_expressions import SQLiteExpressions, moment
 
 T = TypeVar("T")
@@ -205,7 +206,11 @@ class SQLite:
         self._options = _Options(options)
         self._line = asyncio.Lock()
         self._writer = self._engine(size=1, read_only=False)
-        self._readers = self._engine(size=self._options.pool_size, read_only=True) if self.path else self._writer
+        self._writing = self._reading = ShortWay(self._writer)
+        self._readers = self._writer
+        if self.path:
+            self._readers = self._engine(size=self._options.pool_size, read_only=True)
+            self._reading = ShortWay(self._readers)
 
     def __str__(self) -> str:
         return str(self.path.absolute()) if self.path else "in memory"
@@ -221,12 +226,7 @@ class SQLite:
 
     async def connect(self, *, read_only: bool) -> sa.Connection:
         """A connection of its pool. A transaction that SQLAlchemy begins on it must be begun here with `begin` too."""
-        engine = self.engine(read_only=read_only)
-        if cast(AsyncAdaptedQueuePool, engine.pool).checkedin():  # one is idle: nothing to wait for
-            return engine.sync_engine.connect()
-        connection = (await engine.connect()).sync_connection
-        assert connection is not None, "it was opened just now"
-        return connection
+        return await (self._reading if read_only else self._writing).connect()
 
     def give_back(self, connection: sa.Connection, *, shared: bool) -> None:
         """Give it back to its pool."""
@@ -272,8 +272,7 @@ class SQLite:
         )
         for end in ("do_commit", "do_rollback"):
             setattr(engine.dialect, end, _unless_over(getattr(engine.dialect, end)))
-        if self.path is None:
-            event.listen(engine.sync_engine, "handle_error", _keep)
+        event.listen(engine.sync_engine, "handle_error", _keep)
         return engine
 
     async def open(self) -> None:
@@ -329,11 +328,13 @@ class SQLite:
 
     async def undo(self, driver: Any) -> None:
         """Roll back what is open once all that was sent before has run. A cancellation does not stop it."""
-        await on_thread(driver, _undo)
+        with suppress(ValueError):  # it is closed, which rolls back too
+            await on_thread(driver, _undo)
 
     async def interrupt(self, driver: Any) -> None:
         """Stop what runs on `driver`."""
-        await cast(aiosqlite.Connection, driver).interrupt()
+        with suppress(ValueError):  # it is closed
+            await cast(aiosqlite.Connection, driver).interrupt()
 
     def translate(self, error: Exception) -> Exception:
         """The error of the taxonomy that an error of the driver means."""
@@ -390,7 +391,7 @@ def _unless_over(end: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _keep(context: sa.ExceptionContext) -> None:
-    """A cancelled statement must not cost the connection: the database lives in it."""
+    """A cancelled statement does not cost the connection: there is no server to lose, and one in memory lives in it."""
     context.is_disconnect = False
 
 
