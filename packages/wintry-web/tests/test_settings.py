@@ -177,6 +177,35 @@ class TestSections:
         assert settings.section("bus", Bus).lease == 0.5
         assert settings.unknown_keys(["bus"]) == []
 
+    def test_a_section_in_one_variable_is_json_and_others_say_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_BUS", '{"lease": 3, "grace": 4}')
+        monkeypatch.setenv("WINTRY_BUS__LEASE", "0.5")
+
+        assert WinterSettings().section("bus", Bus).lease == 0.5
+
+    @pytest.mark.parametrize(
+        ("variables", "reason"),
+        [
+            ({"WINTRY_BUS": "SECRET", "WINTRY_BUS__LEASE": "3"}, r"WINTRY_BUS__LEASE: another variable gives BUS"),
+            (
+                {"WINTRY_BUS__A": "SECRET", "WINTRY_BUS__A__B__C": "3"},
+                r"WINTRY_BUS__A__B__C: another .* gives A a value",
+            ),
+            ({"WINTRY_BUS": '{"lease": SECRET'}, r"WINTRY_BUS: Expecting value"),
+        ],
+        ids=["a value and a section", "deeper", "no JSON"],
+    )
+    def test_variables_that_do_not_fit_together_are_told(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], reason: str
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+        with pytest.raises(SettingsError, match=f"the environment: {reason}") as caught:
+            WinterSettings()
+
+        assert "SECRET" not in str(caught.value)
+
     def test_a_bad_value_names_the_section(self) -> None:
         with pytest.raises(SettingsError, match=r"bus\.lease: "):
             WinterSettings(bus={"lease": "long"}).section("bus", Bus)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -372,9 +373,10 @@ async def test_a_broadcast_listener_that_ends_frees_nothing_of_a_group(make_queu
     group, everybody = (queue.receive("c", group=name, prefetch=1) for name in ("g", None))
     heard = asyncio.ensure_future(anext(everybody))
     held = asyncio.ensure_future(anext(group))
+    numbers = itertools.count()  # of messages: what was published before everybody listened is not heard again
     async with asyncio.timeout(15):
         while not (heard.done() and held.done()):
-            await queue.publish("c", [message("a"), message("b")])
+            await queue.publish("c", [message(f"{next(numbers)}"), message(f"{next(numbers)}")])
             await asyncio.sleep(0.01)
     (leased,) = queue._held
     heard.result().seq = leased  # messages and deliveries are numbered apart, so that two may have one number

@@ -236,7 +236,9 @@ class App(Starlette):
         """Drain and stop everything, what started last first."""
         await self.quiesce()
         await self.components.drain(self.settings.drain_seconds, intake=False)
-        await self.components.stop()
-        await self.container.__aexit__(None, None, None)
-        if self.access is not None:
-            self.access.stop()
+        try:
+            await self.components.stop()
+            await self.container.__aexit__(None, None, None)
+        finally:
+            if self.access is not None:
+                self.access.stop()

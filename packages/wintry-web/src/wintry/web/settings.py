@@ -341,14 +341,29 @@ def environment(settings_cls: type[BaseSettings], variables: Mapping[str, str | 
         found = source()
     except ValueError as error:
         raise SettingsError([f"the environment: {error}"]) from None
-    for key, value in variables.items():
+    for key, value in sorted(variables.items(), key=lambda item: item[0].count("__")):
         path = key.removeprefix(PREFIX).lower().split("__")
         if key.startswith(PREFIX) and key != FILE_VARIABLE and path[0] not in settings_cls.model_fields:
-            place = found
-            for word in path[:-1]:
-                place = place.setdefault(word, {})
-            place[path[-1]] = value
+            put(found, key, path, value)
     return found
+
+
+def put(found: dict[str, Any], key: str, path: list[str], value: str | None) -> None:
+    """Put the value of a variable into the section of a component; a section as a whole is JSON."""
+    place: Any = found
+    for word in path[:-1]:
+        place = place.setdefault(word, {})
+        if not isinstance(place, dict):
+            raise SettingsError(
+                [f"the environment: {key}: another variable gives {word.upper()} a value of its own: unset one of them"]
+            )
+    if len(path) == 1 and value is not None and value.lstrip().startswith("{"):
+        try:
+            place[path[0]] = json.loads(value)
+        except ValueError as error:
+            raise SettingsError([f"the environment: {key}: {error}"]) from None
+    else:
+        place[path[-1]] = value
 
 
 def dotenv_values(path: str | None) -> dict[str, str | None]:

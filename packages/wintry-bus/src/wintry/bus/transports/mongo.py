@@ -159,7 +159,8 @@ class MongoQueue(Queue):
             await self._distribute(on, sorted(kept, key=lambda message: int(message["number"])), [number])
             return number
 
-        return await together(self.backend, work)
+        async with self._turn:  # many who join at once would beat whoever publishes, time and again
+            return await together(self.backend, work)
 
     async def _claim(self, group: int, limit: int) -> list[Given]:
         rows = await self._leases.claim({"group": group}, limit=limit, owner=self.owner, lease=self.lease)
