@@ -333,8 +333,8 @@ def test_the_public_names() -> None:
     assert wintry.bus.__all__ == (
         "AlreadyHandled", "BusError", "CapabilityError", "Command", "DeadLetter", "DeadLetters", "DefinitionError",
         "Discard", "Envelope", "Event", "Fault", "HandleInsideUnit", "HandlerTimeout", "Health", "LateRegister",
-        "LeaseLost", "Limits", "Message", "MessageQueue", "NoHandler", "NotInHandler", "Park", "Publisher", "Retry",
-        "Runtime", "TransportPublisher", "TwoStores", "Undecodable", "UnknownDeadLetter", "collecting",
+        "LeaseLost", "Limits", "Message", "MessageQueue", "NoHandler", "NotInHandler", "Park", "Publisher",
+        "ResultUnknown", "Retry", "Runtime", "TransportPublisher", "TwoStores", "Undecodable", "UnknownDeadLetter", "collecting",
         "command_handler", "current", "event_handler", "upcast",
     )  # fmt: skip
     for name in wintry.bus.__all__:

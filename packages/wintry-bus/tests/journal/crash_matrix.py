@@ -23,7 +23,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from wintry.bus import Command, Event, MessageQueue, TransportPublisher, command_handler, event_handler
+from wintry.bus import (
+    Command,
+    Event,
+    MessageQueue,
+    ResultUnknown,
+    TransportPublisher,
+    command_handler,
+    event_handler,
+)
 from wintry.bus.durable import Durable
 from wintry.bus.failpoints import FAILPOINTS
 from wintry.bus.journal.home import Home
@@ -39,7 +47,7 @@ from wintry.uow import UnitOfWork
 ORDERS = 6
 TIMES = 3
 SETTLE = 60.0
-KINDS = ("taken", "viewed", "late", "noted", "heard", "grumbled")
+KINDS = ("taken", "viewed", "late", "noted", "answered", "heard", "grumbled")
 
 
 class Effect(Model):
@@ -114,10 +122,11 @@ class Shop(MessageQueue):
                 await uow.commit()
 
     @command_handler
-    async def note(self, command: Note) -> None:
+    async def note(self, command: Note) -> str:
         async with self.uow as uow:
             await self.count("noted", command.order)
             await uow.commit()
+        return command.order
 
     @command_handler
     async def poke(self, command: Poke) -> None:
@@ -208,7 +217,11 @@ async def accepted_by(shop: Shop, command: Command) -> None:
 
 async def run(durable: Durable, shop: Shop, folder: Path) -> None:
     async def note(order: object) -> None:
-        await shop.handle(Note(order=str(order)))
+        try:
+            noted = await shop.handle(Note(order=str(order)))
+        except ResultUnknown:  # its process died with the result
+            noted = order
+        await shop.count("answered", noted)
 
     async def heard(order: object) -> None:
         await shop.count("heard", str(order))

@@ -7,8 +7,9 @@ import logging
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from wintry.bus import Command, Event, HandleInsideUnit, Retry, command_handler, event_handler
+from wintry.bus import Command, Event, HandleInsideUnit, ResultUnknown, Retry, command_handler, event_handler
 from wintry.bus.journal import Status
 from wintry.bus.testing import crash_at
 from wintry.repository.errors import ConcurrentModification
@@ -411,3 +412,187 @@ async def test_a_command_whose_time_is_over_behind_its_commit_does_not_run_again
         while (await house.journal.stats()).pending:
             await house.take_over()  # the row may be leased to the process that was on the way to deliver it
             await asyncio.sleep(0.01)
+
+
+class Whole(Command):
+    sku: str = "a"
+
+
+class Part(Command):
+    sku: str
+
+
+@pytest.mark.contract("BUS-312")
+async def test_a_command_that_has_handled_another_one_is_not_repeated(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def whole(self, command: Whole) -> None:
+            attempts.append(command.sku)
+            await self.handle(Part(sku=command.sku))
+            raise ConcurrentModification(models[0], command.sku, 1, 2)
+
+        @command_handler
+        async def part(self, command: Part) -> None:
+            async with self.uow as uow:
+                stock = await uow.stocks.get(command.sku)
+                stock.left += 1
+                self.register(Went(sku=command.sku))
+                await uow.commit()
+
+        @event_handler
+        async def went(self, event: Went) -> None:
+            heard.append(event.sku)
+
+    attempts: list[str] = []
+    heard: list[str] = []
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.stocks.create(entity=models[0](sku="a"))
+    with pytest.raises(ConcurrentModification):
+        await bus.handle(Whole())
+    await house.take_over()
+    await house.settled()
+    assert attempts == ["a"]
+    assert (await bus.stocks.get("a")).left == 1
+    assert heard == ["a"]
+
+
+@pytest.mark.contract("BUS-312")
+async def test_a_command_whose_inner_one_failed_without_effect_is_repeated(
+    house: Any, shop_class: Any, models: Any
+) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def whole(self, command: Whole) -> int:
+            attempts.append(command.sku)
+            return await self.handle(Part(sku=command.sku))  # type: ignore[no-any-return]
+
+        @command_handler(retry=Retry(attempts=1))
+        async def part(self, command: Part) -> int:
+            async with self.uow as uow:
+                stock = await uow.stocks.get(command.sku)
+                stock.left += 1
+                if len(attempts) == 1:
+                    raise ConcurrentModification(models[0], command.sku, 1, 2)
+                await uow.commit()
+                return stock.left  # type: ignore[no-any-return]
+
+    attempts: list[str] = []
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.stocks.create(entity=models[0](sku="a"))
+    assert await bus.handle(Whole()) == 1
+    assert attempts == ["a", "a"]
+
+
+class Answer(BaseModel):
+    sku: str
+    left: int
+
+
+@pytest.mark.contract("BUS-704")
+async def test_a_command_that_a_delivery_handles_again_has_its_first_result(
+    house: Any, shop_class: Any, models: Any
+) -> None:
+    class Bus(shop_class):
+        @event_handler(retry=Retry(base=0.001))
+        async def went(self, event: Went) -> None:
+            results.append(await self.handle(Part(sku=event.sku)))
+            if len(results) == 1:
+                raise ConcurrentModification(models[0], event.sku, 1, 2)
+
+        @command_handler
+        async def part(self, command: Part) -> Answer:
+            async with self.uow as uow:
+                stock = await uow.stocks.get(command.sku)
+                stock.left += 1
+                await uow.commit()
+            return Answer(sku=stock.sku, left=stock.left)
+
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(sku=command.sku))
+
+    results: list[Any] = []
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.stocks.create(entity=models[0](sku="a"))
+    await bus.handle(Go())
+    await house.settled()
+    assert results == [Answer(sku="a", left=1), Answer(sku="a", left=1)]
+    assert (await bus.stocks.get("a")).left == 1
+
+
+@pytest.mark.contract("BUS-704")
+async def test_a_result_of_none_is_stored_with_the_effect(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @event_handler(retry=Retry(base=0.001))
+        async def went(self, event: Went) -> None:
+            attempts.append(event.sku)
+            assert await self.handle(Part(sku=event.sku)) is None
+            if len(attempts) == 1:
+                raise ConcurrentModification(models[0], event.sku, 1, 2)
+            results.append(event.sku)
+
+        @command_handler
+        async def part(self, command: Part) -> None:
+            async with self.uow as uow:
+                stock = await uow.stocks.get(command.sku)
+                stock.left += 1
+                await uow.commit()
+
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(sku=command.sku))
+
+    def refuse() -> None:
+        raise RuntimeError("a result that is known beforehand is not stored once more")
+
+    attempts: list[str] = []
+    results: list[str] = []
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.stocks.create(entity=models[0](sku="a"))
+    with crash_at("kept", act=refuse):
+        await bus.handle(Go())
+        await house.settled()
+    assert results == ["a"]
+    assert (await bus.stocks.get("a")).left == 1
+
+
+@pytest.mark.contract("BUS-705")
+async def test_a_result_that_is_not_stored_is_said_to_be_unknown(house: Any, shop_class: Any, models: Any) -> None:
+    class Bus(shop_class):
+        @event_handler(retry=Retry(base=0.001))
+        async def went(self, event: Went) -> None:
+            try:
+                results.append(await self.handle(Part(sku=event.sku)))
+            except ResultUnknown as error:
+                said.append(str(error))
+            if not said:
+                raise ConcurrentModification(models[0], event.sku, 1, 2)
+
+        @command_handler
+        async def part(self, command: Part):  # type: ignore[no-untyped-def]
+            async with self.uow as uow:
+                stock = await uow.stocks.get(command.sku)
+                stock.left += 1
+                await uow.commit()
+            return stock  # which JSON would give back as a dictionary
+
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(sku=command.sku))
+
+    results: list[Any] = []
+    said: list[str] = []
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.stocks.create(entity=models[0](sku="a"))
+    await bus.handle(Go())
+    await house.settled()
+    assert [result.left for result in results] == [1]
+    assert len(said) == 1
+    assert "Bus.part has been handled at" in said[0]
+    assert "read the state instead" in said[0]
+    assert (await bus.stocks.get("a")).left == 1

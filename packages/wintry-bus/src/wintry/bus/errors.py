@@ -13,6 +13,7 @@
     ├── Undecodable       (ValueError)    a body that does not fit its message's contract
     ├── UnknownDeadLetter (LookupError)   no dead letter has that id
     ├── LeaseLost         (RuntimeError)  another process has taken a delivery over
+    ├── ResultUnknown                     a command was handled before, and its result is not stored; transient
     ├── AlreadyHandled                    the inbox shows that a delivery's effect is stored
     ├── Park                              raised by a handler: put this delivery among the dead letters
     └── Discard                           raised by a handler: this delivery is done, without effect
@@ -105,6 +106,15 @@ class UnknownDeadLetter(BusError, LookupError):
 
 class LeaseLost(BusError, RuntimeError):
     """The lease of a delivery ended and another process took it over: nothing of this attempt may be stored."""
+
+
+class ResultUnknown(BusError):
+    """A delivery came again, and the result of a command that it handled the first time is not stored.
+
+    The command's effect is. Transient: whoever handles the same delivery at this moment may be about to store it.
+    """
+
+    retryable = True
 
 
 class AlreadyHandled(BusError):

@@ -19,6 +19,7 @@ FAILPOINTS = {
     "delivering": "a delivery's unit is open, its handler has not begun",
     "handled": "a command's handler has returned",
     "home-committed": "an effect is committed in another database than the journal's, its row is not closed",
+    "kept": "the result of a command that a delivery handles is stored",
     "listened": "a listener has returned, its message is not acknowledged",
     "moved": "messages of another database are in the journal, and still where they came from",
     "published": "a send was published, its row is not closed",

@@ -21,6 +21,7 @@ from .delivery import flush
 from .errors import AlreadyHandled, HandleInsideUnit, LateRegister, NoHandler, NotInHandler, nearest
 from .failpoints import reach
 from .handlers import HandlerTable, table_of
+from .journal.journal import Seen
 from .messages import Command, Message
 from .routes import HandlerRoute, Routes
 from .runtime import Health, Runtime
@@ -64,6 +65,7 @@ class MessageQueue:
         Raises:
             NoHandler: this queue has no handler for the command.
             HandleInsideUnit: a transaction of the calling task is open.
+            ResultUnknown: a delivery came again, and the result of this command was not stored the first time.
         """
         routes = self.__routes or self.__attach()
         route = routes.commands.get(type(command))
@@ -84,8 +86,8 @@ class MessageQueue:
             call.scope = outer.scope
             if outer.inbox is not None:
                 call.inbox = (call.id, route.target)
-                if runtime.journal is not None and await runtime.journal.seen(*call.inbox) is not None:
-                    return None
+                if runtime.journal is not None and (seen := await runtime.journal.seen(*call.inbox)) is not None:
+                    return _recorded(route, seen)
         token = running.set(call)
         began = monotonic()
         try:
@@ -108,6 +110,8 @@ class MessageQueue:
             raise
         finally:
             running.reset(token)
+            if outer is not None and call.inbox is None:
+                outer.commits += call.commits  # which another attempt of the handler around it would do again
         if runtime.observers:
             runtime.tell_handled(call)
         if call.ready:
@@ -131,8 +135,10 @@ class MessageQueue:
         runtime = route.runtime
         while True:
             call.rollback()
-            if call.inbox is not None and isinstance(error, AlreadyHandled):
-                return None  # its commit had gone through, and was not heard of
+            if call.inbox is not None and isinstance(error, AlreadyHandled) and runtime.journal is not None:
+                seen = await runtime.journal.seen(*call.inbox)
+                if seen is not None:  # its commit had gone through, and was not heard of
+                    return _recorded(route, seen)
             delay = route.entry_retry.again(error, call.attempt, monotonic() - began)
             if delay is None or call.commits:
                 runtime.dispatcher.submit_all(call.take_ready())
@@ -212,6 +218,12 @@ def _names_around(cls: type) -> Mapping[str, Any]:
     if "<locals>" not in cls.__qualname__:
         return {}
     return sys._getframe(2).f_locals
+
+
+def _recorded(route: HandlerRoute, seen: Seen) -> Any:
+    """The result of a command whose effect is stored."""
+    assert route.results is not None, "the route of a command"
+    return route.results.recorded(seen)
 
 
 def _due(delay: float | None, at: datetime | None) -> datetime:

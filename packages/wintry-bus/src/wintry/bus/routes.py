@@ -19,6 +19,7 @@ from .handlers import Handler, HandlerTable
 from .journal.journal import Row
 from .messages import Message
 from .middleware import Chain, Deadlines, Invoke, compile_chain, in_thread
+from .results import Results
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Route:
     instance: object = None  # what its handler runs on where there is no container
     laned = False  # whether its messages may have a lane
     handler: Handler | None = None
+    results: Results | None = None  # of its handler, where others may wait for them
     routes: Routes | None = None  # of the queue class that it belongs to
     by_type: Mapping[type, Sequence[Route]] = {}
 
@@ -123,6 +125,7 @@ class HandlerRoute(Route):
         self.handler = handler
         self.message = handler.message
         self.entry_retry = handler.entry_retry
+        self.results = Results(function, handler.id) if handler.is_command else None
         self.version = handler.message.__contract__.version
         self.background = handler.mark.background
         self.hold = handler.mark.on_exhausted == "hold"

@@ -37,8 +37,12 @@ class Home(Protocol):
         """Make what is missing of tables, collections and indexes."""
         ...
 
-    async def record(self, execution: Execution, message_id: str, target: str) -> bool:
-        """Note a message in the transaction of its effect; False if it was noted before."""
+    async def record(self, execution: Execution, message_id: str, target: str, result: bytes | None = None) -> bool:
+        """Note a message in the transaction of its effect, with its result if known; False if it was noted before."""
+        ...
+
+    async def keep(self, message_id: str, target: str, result: bytes) -> None:
+        """Add the result to the record of a message."""
         ...
 
     async def find(self, message_id: str, target: str) -> Seen | None:

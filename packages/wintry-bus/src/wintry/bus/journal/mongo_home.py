@@ -57,13 +57,19 @@ class MongoHome:
     async def prepare(self) -> None:
         await create(self.backend, self._collections)
 
-    async def record(self, execution: Execution, message_id: str, target: str) -> bool:
+    async def record(self, execution: Execution, message_id: str, target: str, result: bytes | None = None) -> bool:
         inbox, key = self.backend.collection(INBOX), {"message_id": message_id, "target": target}
-        noted = [{"$set": {"at": {"$ifNull": ["$at", "$$NOW"]}}}]
+        known = {"$ifNull": ["$result", {"$literal": result}]}
+        noted = [{"$set": {"at": {"$ifNull": ["$at", "$$NOW"]}, "result": known}}]
         done = await running(execution).run(
             lambda session: inbox.update_one({"_id": key}, noted, upsert=True, session=session)
         )
         return done.upserted_id is not None
+
+    async def keep(self, message_id: str, target: str, result: bytes) -> None:
+        inbox, key = self.backend.collection(INBOX), {"message_id": message_id, "target": target}
+        lasting, change = inbox.with_options(write_concern=MAJORITY), {"$set": {"result": result}}
+        await alone(self.backend, lambda _: lasting.update_one({"_id": key}, change))
 
     async def find(self, message_id: str, target: str) -> Seen | None:
         inbox, key = self.backend.collection(INBOX), {"message_id": message_id, "target": target}

@@ -36,12 +36,18 @@ class SqlHome:
     async def prepare(self) -> None:
         await self.backend.create_schema()
 
-    async def record(self, execution: Execution, message_id: str, target: str) -> bool:
+    async def record(self, execution: Execution, message_id: str, target: str, result: bytes | None = None) -> bool:
         text = (
-            f"INSERT INTO {INBOX} (message_id, target, at) VALUES (:id, :target, {{now}}) "
+            f"INSERT INTO {INBOX} (message_id, target, at, result) VALUES (:id, :target, {{now}}, :result) "
             "ON CONFLICT (message_id, target) DO NOTHING"
         )
-        return await self._statements(text).change(running(execution), {"id": message_id, "target": target}) == 1
+        values = {"id": message_id, "target": target, "result": result}
+        return await self._statements(text).change(running(execution), values) == 1
+
+    async def keep(self, message_id: str, target: str, result: bytes) -> None:
+        text = f"UPDATE {INBOX} SET result = :result WHERE message_id = :id AND target = :target"
+        values = {"id": message_id, "target": target, "result": result}
+        await self.commits.run(lambda on: self._statements(text).change(on, values))
 
     async def find(self, message_id: str, target: str) -> Seen | None:
         text = f"SELECT at, result FROM {INBOX} WHERE message_id = :id AND target = :target"

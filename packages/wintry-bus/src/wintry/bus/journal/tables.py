@@ -29,7 +29,7 @@ _KINDS: Final[Mapping[str, tuple[sa.types.TypeEngine[Any], str]]] = {
         "abandoned after age attempts delay due grace group lease limit number seq since version",
     ),
     "small": (sa.Integer(), "first length"),
-    "bytes": (sa.LargeBinary(), "body"),
+    "bytes": (sa.LargeBinary(), "body result"),
 }
 _TYPES: Final = {name: type for type, names in _KINDS.values() for name in names.split()}
 """Types of values by the name that they have in statements, less the number behind it."""

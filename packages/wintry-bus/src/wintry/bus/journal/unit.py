@@ -36,6 +36,7 @@ from .relay import Relay
 
 if TYPE_CHECKING:
     from ..call import Call
+    from ..results import Results
 
 logger = logging.getLogger("wintry.bus")
 
@@ -87,8 +88,8 @@ class Around(UnitHook):
         self._rows: Sequence[Row] = ()
         self._stored: Sequence[Row] | None = None  # rows of the journal, or none where there is no journal
         self._relay: Relay | None = None
-        self._recorded = False  # durably
-        self._recording: Unit | None = None  # which is about to commit the record
+        self._recorded: Home | None = None  # where it is, durably
+        self._recording: tuple[Unit, Home] | None = None  # which is about to commit the record, and where
 
     async def __aenter__(self) -> None:
         call = self._call
@@ -113,6 +114,8 @@ class Around(UnitHook):
         try:
             if self._ambient is None:
                 self._hooks.__exit__(kind, error, traceback)
+                if error is None and self._recorded is not None:
+                    await self._keep_result(self._recorded)
             else:
                 await self._end(self._ambient, error)
         finally:
@@ -215,12 +218,33 @@ class Around(UnitHook):
         call, record = self._call, self._call.inbox
         if record is None and call.row is None and not call.entry and home.remote:
             record = (call.id, call.route.target)
-        if record is None or self._recorded or self._recording is not None:
+        if record is None or self._recorded is not None or self._recording is not None:
             return
-        if not await home.record(execution, *record):
+        known = None if (handled := self._handled_inside()) is None else handled.beforehand
+        if not await home.record(execution, *record, known):
             raise AlreadyHandled("its effect is stored in the database already")
-        self._recording = unit
+        self._recording = unit, home
         call.doubtful = call.inbox is None
+
+    def _handled_inside(self) -> Results | None:
+        """Of a command that a delivery handles, the results: it is asked for again when the delivery comes again."""
+        route = self._call.route
+        inside = self._call.row is None and self._call.inbox is not None
+        return route.results if inside else None
+
+    async def _keep_result(self, home: Home) -> None:
+        """Add what the handler has returned to the record of its command."""
+        results, call = self._handled_inside(), self._call
+        if results is None or results.beforehand is not None or call.inbox is None:
+            return
+        kept = results.encode(call.result)
+        if kept is None:
+            return
+        try:
+            await home.keep(*call.inbox, kept)
+        except Exception:
+            logger.exception("%s has been handled, and its result could not be stored", call.route.target)
+        reach("kept")
 
     async def after_commit(self, unit: Unit) -> None:
         """The transaction is durable: what it holds may be delivered."""
@@ -232,8 +256,8 @@ class Around(UnitHook):
             return
         reach("committed")
         call.doubtful = False
-        if self._recording is unit:
-            self._recorded, self._recording = True, None
+        if self._recording is not None and self._recording[0] is unit:
+            self._recorded, self._recording = self._recording[1], None
         relay, self._relay = self._relay, None
         rows, self._rows = self._rows, ()
         stored, self._stored = self._stored, None
@@ -248,6 +272,8 @@ class Around(UnitHook):
                 raise
         if stored is not None:
             call.commit(stored)
+        elif unit.backends_written:
+            call.commits += 1
         if unit is self._ambient and call.row is not None:
             call.settled = relay is not None or units.journal.backend in unit.backends_written
             if call.settled and (relay is not None or not units.journal.closes_in_unit):
@@ -270,7 +296,7 @@ class Around(UnitHook):
         """Nothing that was registered survives."""
         if _innermost.get() is self:
             self._rows, self._stored, self._relay = (), None, None
-            if self._recording is unit:
+            if self._recording is not None and self._recording[0] is unit:
                 self._recording = None
             self._call.rollback()
 
