@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from wintry.bus import (
@@ -14,6 +16,7 @@ from wintry.bus import (
     command_handler,
     event_handler,
 )
+from wintry.bus.component import BusComponent
 
 
 class Go(Command):
@@ -154,6 +157,9 @@ def test_two_queues_of_one_name_are_a_fault_of_the_runtime() -> None:
 
         return Twin
 
+    first, second = make(), make()
+    (fault,) = BusComponent().faults(SimpleNamespace(subclasses=lambda base: [first, second]))
+    assert "another queue is called Twin too" in str(fault)
     runtime = Runtime()
     runtime.add(make())
     with pytest.raises(DefinitionError, match="another queue is called Twin too"):

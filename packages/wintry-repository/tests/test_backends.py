@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,15 @@ async def test_two_names_of_one_url_are_one_backend() -> None:
     assert backends["default"] is backends["views"]
     assert backends["default"] is not backends["other"]
     assert len(list(backends)) == 2
+
+
+@pytest.mark.contract("REPO-070")
+def test_two_spellings_of_one_file_are_one_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spellings = ("x.db", "./x.db", f"{tmp_path}/x.db", f"{tmp_path}/../{tmp_path.name}/x.db")
+    backends = Backends.of({str(number): f"sqlite:///{path}" for number, path in enumerate(spellings)})
+
+    assert len(list(backends)) == 1
 
 
 @pytest.mark.contract("REPO-071")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,6 +126,58 @@ def test_settings_that_cannot_work(given: Any, reason: str) -> None:
         RepositoryComponent().providers(settings(given))
 
     assert reason in str(caught.value)
+
+
+@pytest.mark.contract("REPO-076")
+def test_all_that_is_wrong_with_the_settings_is_told_together() -> None:
+    broken = settings(
+        entry("a"), entry("b", "nosuch://host"), entry("c", "sqlite:///x.db", pool=1), entry("d", "memory://", "pgg")
+    )
+
+    with pytest.raises(ConfigurationError) as caught:
+        RepositoryComponent().providers(broken)
+
+    assert str(caught.value).count("\n") == 3
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == [f"backend '{name}'" for name in "adbc"]
+
+
+@pytest.mark.contract("REPO-076")
+@pytest.mark.parametrize("driver", ["memory", "wintry.drivers.memory"])
+def test_a_driver_by_its_short_name_or_the_long_one(driver: str) -> None:
+    (provide,) = RepositoryComponent().providers(settings(entry("default", "memory://", driver))).values()
+
+    assert provide()["default"].kind == "memory"
+
+
+@pytest.mark.contract("REPO-076")
+def test_an_option_may_be_text_as_it_is_in_the_environment(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    (provide,) = RepositoryComponent().providers(settings(entry("default", url, pool_size="3"))).values()
+
+    assert provide()["default"].dialect._options.pool_size == 3
+    with pytest.raises(ConfigurationError, match="backend 'default': pool_size is a number of at least 1, not '3x'"):
+        RepositoryComponent().providers(settings(entry("default", url, pool_size="3x")))
+
+
+@pytest.mark.contract("REPO-076")
+def test_it_tells_all_that_is_wrong_with_the_repositories_on_its_backends() -> None:
+    class Other(Model):
+        id: str = RequiredId()
+
+    class Elsewhere(Repository[Other, str], entity=Other, for_backend="elsewhere"):
+        pass
+
+    class Nowhere(Repository[Other, str], entity=Other, for_backend="nowhere"):
+        pass
+
+    component = RepositoryComponent()
+    component.providers(settings(entry("default", "memory://")))
+
+    told = [str(fault) for fault in component.faults(Container(Elsewhere, Nowhere, Products))]
+
+    assert len(told) == 2
+    assert "Elsewhere is for_backend='elsewhere', but there is no backend 'elsewhere'" in told[0]
+    assert "Nowhere is for_backend='nowhere'" in told[1]
 
 
 @pytest.mark.contract("REPO-076")

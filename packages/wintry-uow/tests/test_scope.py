@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wintry.repository import Repository
-from wintry.uow import UncommittedChanges, UnitOfWork, current_unit, identity
+from wintry.uow import DefinitionError, UncommittedChanges, UnitOfWork, collecting, current_unit, identity
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +58,23 @@ async def test_a_value_that_is_no_repository_is_an_attribute_in_and_outside_of_s
 def test_a_repository_cannot_take_the_name_of_a_method() -> None:
     with pytest.raises(TypeError, match="'commit' is a name of UnitOfWork"):
         UnitOfWork(commit=1)
+
+
+@pytest.mark.contract("UOW-001")
+def test_a_class_whose_names_are_taken_is_told_where_it_is_defined() -> None:
+    with collecting() as faults:
+
+        class Shop(UnitOfWork):
+            commit: int  # type: ignore[assignment]
+            products: int
+            refresh: int  # type: ignore[assignment]
+
+    assert [fault.place.rpartition(".")[2] for fault in faults] == ["commit", "refresh"]
+    assert all(Shop.__qualname__ in fault.place for fault in faults)
+    with pytest.raises(DefinitionError, match="'rollback' is a name of UnitOfWork itself"):
+
+        class Broken(UnitOfWork):
+            rollback: int  # type: ignore[assignment]
 
 
 @pytest.mark.contract("UOW-002", "UOW-005")

@@ -241,6 +241,59 @@ class Ears:
         for part in ("Nobody", "no-slash", "there is no transporter 'rediss'", "did you mean 'journal'"):
             assert part in report
 
+    async def test_what_is_found_on_live_objects_stands_in_it_too(self, make_package: MakePackage) -> None:
+        name = make_package(
+            parts="""
+from wintry.bus import Command, MessageQueue, command_handler
+from wintry.ioc import provider
+from wintry.models import Model, RequiredId
+from wintry.repository import Repository
+
+
+class Nobody: ...
+
+
+class Go(Command): ...
+
+
+class Thing(Model):
+    id: str = RequiredId()
+
+
+@provider
+class Needy:
+    nobody: Nobody
+
+
+@provider
+class Here(Repository[Thing, str], entity=Thing, for_backend="here"): ...
+
+
+@provider
+class There(Repository[Thing, str], entity=Thing, for_backend="there"): ...
+
+
+def twin() -> type:
+    class Twin(MessageQueue):
+        @command_handler
+        async def go(self, command: Go) -> None: ...
+
+    return Twin
+
+
+First, Second = provider(twin()), provider(twin())
+"""
+        )
+        settings = WinterSettings(backends=[{"url": "memory://"}])
+
+        with pytest.raises(StartError) as caught:
+            await App(name, settings=settings).start()
+
+        report = str(caught.value)
+        assert report.startswith("The application cannot start: 4 faults.")
+        for part in ("Nobody", "for_backend='here'", "for_backend='there'", "another queue is called Twin too"):
+            assert part in report
+
     async def test_a_module_that_cannot_be_imported_does_not_hide_the_others(self, make_package: MakePackage) -> None:
         name = make_package(broken="import nowhere_to_be_found\n", parts=GREETER.replace("@provider\n", ""))
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from wintry.repository.component import RepositoryComponent
 from wintry.web.errors import SettingsError
 from wintry.web.settings import (
     BackendOptions,
@@ -54,6 +55,41 @@ class TestPrecedence:
 
         assert WinterSettings().name == "json"
 
+    def test_a_file_that_is_given_is_read_instead_of_the_one_of_the_environment(
+        self, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given, other = empty_folder / "given.toml", empty_folder / "other.toml"
+        given.write_text('name = "given"\n')
+        other.write_text('name = "other"\njournal = "other"\n')
+        monkeypatch.setenv("WINTRY_SETTINGS", str(other))
+
+        settings = WinterSettings.from_file(given, name="code")
+
+        assert (settings.name, settings.journal) == ("given", None)
+        assert WinterSettings().name == "other"
+
+    def test_secrets_beat_the_code_and_nothing_else(self, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        secrets = empty_folder / "secrets"
+        secrets.mkdir()
+        (secrets / "wintry_name").write_text("secret")
+        (secrets / "wintry_journal").write_text("secret\n")
+        (secrets / "wintry_backends").write_text('[{"name": "default", "url": "sqlite:///secret.db"}]')
+        (empty_folder / "settings.toml").write_text('name = "file"\n')
+
+        settings = WinterSettings.from_file(
+            empty_folder / "settings.toml",
+            _secrets_dir=secrets,
+            name="code",
+            journal="code",
+            backends=[sqlite("default", "code.db"), sqlite("views", "views.db")],
+        )
+
+        assert (settings.name, settings.journal) == ("file", "secret")
+        assert [(entry.name, entry.url) for entry in settings.backends] == [
+            ("default", "sqlite:///secret.db"),
+            ("views", "sqlite:///views.db"),
+        ]
+
 
 @pytest.mark.contract("WEB-302")
 class TestEntriesMergeByName:
@@ -99,6 +135,20 @@ class TestEntriesMergeByName:
 
         assert settings.backends[0].driver is None
 
+    def test_options_of_a_backend_stand_beside_its_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WINTRY_BACKENDS__DEFAULT__CONNECTION_OPTIONS__POOL_SIZE", "3")
+        options = ConnectionOptions(url="sqlite:///a.db", synchronous="NORMAL")  # type: ignore[call-arg]
+
+        settings = WinterSettings(backends=[BackendOptions(connection_options=options)])
+
+        (entry,) = RepositoryComponent().providers(settings).values()
+        assert settings.backends[0].connection_options.model_dump() == {
+            "url": "sqlite:///a.db",
+            "pool_size": "3",
+            "synchronous": "NORMAL",
+        }
+        assert entry()["default"].kind == "sqlite"
+
 
 @pytest.mark.contract("WEB-303")
 class TestFaults:
@@ -120,6 +170,10 @@ class TestFaults:
 
         with pytest.raises(SettingsError, match="unknown key 'bdy'; did you mean 'body'"):
             WinterSettings()
+
+    def test_an_option_of_a_broker_is_unknown(self) -> None:
+        with pytest.raises(SettingsError, match="unknown key 'prefetch': a broker has no options beside its url"):
+            WinterSettings(transporters=[{"url": "redis://localhost", "connection_options": {"prefetch": 3}}])
 
     def test_a_password_is_never_told(self) -> None:
         url = "postgresql://shop:geheim@localhost/shop"

@@ -551,7 +551,7 @@ async def test_the_database_is_durable_and_checks_its_references(backend: SqlBac
         ("sqlite:///shop.db?mode=ro", {}, "sqlite:///"),
         ("sqlite:///shop.db", {"pool": 3}, "has no option pool"),
         ("sqlite:///shop.db", {"pool_size": 0}, "pool_size"),
-        ("sqlite:///shop.db", {"busy_timeout": "5"}, "busy_timeout"),
+        ("sqlite:///shop.db", {"busy_timeout": "5 s"}, "busy_timeout"),
         ("sqlite:///shop.db", {"synchronous": "OFF"}, "FULL or NORMAL"),
     ],
 )

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from wintry.web import BackendOptions, ConnectionOptions, WinterSettings
+from wintry.web.settings import FILE_VARIABLE
 
 SETTINGS_VARIABLE = "ALLOCATION_SETTINGS"
 DATA_VARIABLE = "ALLOCATION_DATA"
@@ -12,11 +13,12 @@ SQLITE = ("sqlite:///", "sqlite+aiosqlite:///")
 
 
 def load() -> WinterSettings:
-    """The settings of the file that `ALLOCATION_SETTINGS` names, `embedded.toml` without it.
+    """The settings of the file that `ALLOCATION_SETTINGS` names, else `WINTRY_SETTINGS`, else `embedded.toml`.
 
     Relative SQLite paths are resolved against the folder that `ALLOCATION_DATA` names, `./var` without it.
     """
-    settings = WinterSettings.from_file(os.environ.get(SETTINGS_VARIABLE) or EMBEDDED)
+    named = os.environ.get(SETTINGS_VARIABLE) or os.environ.get(FILE_VARIABLE) or EMBEDDED
+    settings = WinterSettings.from_file(named)
     return settings.model_copy(update={"backends": [settled(backend) for backend in settings.backends]})
 
 
@@ -31,4 +33,5 @@ def settled(backend: BackendOptions) -> BackendOptions:
     if prefix is None or url[len(prefix) :].startswith(("/", ":memory:")):
         return backend
     full = f"{prefix}{data_folder() / url[len(prefix) :]}"
-    return BackendOptions(name=backend.name, driver=backend.driver, connection_options=ConnectionOptions(url=full))
+    options = ConnectionOptions(**{**backend.connection_options.model_dump(), "url": full})
+    return BackendOptions(name=backend.name, driver=backend.driver, connection_options=options)

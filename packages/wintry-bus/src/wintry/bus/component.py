@@ -19,7 +19,8 @@ from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from wintry.bus import MessageQueue, Publisher, Runtime, TransportPublisher, collecting
-from wintry.bus.errors import CapabilityError, DefinitionError, HandlerTimeout, SettingsError
+from wintry.bus.errors import CapabilityError, DefinitionError, Fault, HandlerTimeout, SettingsError
+from wintry.bus.handlers import faults_of
 from wintry.bus.settings import BusSettings
 from wintry.bus.transports import Memory, Transport
 from wintry.bus.transports.brokers import brokers
@@ -76,6 +77,10 @@ class BusComponent:
     def collecting(self) -> AbstractContextManager[list[Any]]:
         """While open, faults of messages and queues join the list instead of being raised."""
         return collecting()
+
+    def faults(self, container: Any) -> list[Fault]:
+        """What is wrong with the queue classes of the container, each by itself and beside the others."""
+        return faults_of(container.subclasses(MessageQueue))
 
     async def start(self, container: Any) -> None:
         """Begin to recover and to deliver, with the handlers of every queue class of the container."""

@@ -9,7 +9,7 @@ does not exist yet when the class is made is looked up again at first use.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, overload
 
@@ -196,6 +196,28 @@ def table_of(queue: type, names: Mapping[str, Any]) -> HandlerTable:
     table = HandlerTable(queue, names)
     report(table.faults)
     return table
+
+
+def faults_of(queues: Sequence[type]) -> list[Fault]:
+    """All that is wrong with queue classes that are to work in one runtime."""
+    faults: list[Fault] = []
+    for queue in queues:
+        try:
+            queue.__handlers__.check()  # type: ignore[attr-defined]
+        except DefinitionError as error:
+            faults += error.faults
+    by_name: dict[str, type] = {}
+    for queue in queues:
+        if (other := by_name.setdefault(queue.__name__, queue)) is not queue:
+            faults.append(same_name(queue, other))
+    return faults
+
+
+def same_name(queue: type, other: type) -> Fault:
+    """The fault of a queue class beside another one of its name."""
+    place = f"{queue.__module__}.{queue.__qualname__}"
+    reason = f"another queue is called {queue.__name__} too: {other.__module__}"
+    return Fault(place, reason, "rename one: the name stands in the journal")
 
 
 def _marked(queue: type) -> list[tuple[str, Callable[[Any, Any], Any], Mark]]:

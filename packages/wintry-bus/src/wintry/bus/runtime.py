@@ -17,6 +17,7 @@ from .call import Call
 from .dead_letters import DeadLetters
 from .dispatch import Dispatcher
 from .errors import CapabilityError, DefinitionError, Fault, nearest
+from .handlers import same_name
 from .journal.journal import JournalStore, Known
 from .journal.memory import MemoryJournal
 from .messages import Message
@@ -158,9 +159,7 @@ class Runtime:
             routes = Routes(self, queue, table)
             for other in self._routes.values():
                 if other.name == routes.name:
-                    place = f"{queue.__module__}.{queue.__qualname__}"
-                    reason = f"another queue is called {queue.__name__} too: {other.queue.__module__}"
-                    raise DefinitionError([Fault(place, reason, "rename one: the name stands in the journal")])
+                    raise DefinitionError([same_name(queue, other.queue)])
             self._routes[queue] = routes
             self._targets |= routes.by_target
         return routes

@@ -22,6 +22,7 @@ from .errors import (
     AlreadyExists,
     ConfigurationError,
     Conflict,
+    DefinitionError,
     InvalidArgument,
     NotFound,
     PreconditionFailed,
@@ -32,13 +33,13 @@ from .repository import Repository
 
 DRIVERS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "wintry.drivers.pg": "postgresql",
-        "wintry.drivers.mongo": "mongodb",
-        "wintry.drivers.sqlite": "sqlite",
-        "wintry.drivers.memory": "memory",
+        "pg": "postgresql",
+        "mongo": "mongodb",
+        "sqlite": "sqlite",
+        "memory": "memory",
     }
 )
-"""The names of drivers that settings may use, and the kind of URL that goes with each."""
+"""The names of drivers that settings may use, and the kind of URL that goes with each; `wintry.drivers.pg` is `pg`."""
 
 
 C = TypeVar("C")
@@ -75,23 +76,37 @@ class RepositoryComponent:
         self._backends: Backends | None = None
 
     def providers(self, settings: Any) -> Mapping[type, Callable[..., Any]]:
-        """`Backends`, as the settings list them; nothing where they list none."""
-        entries = {entry.name: entry_of(entry) for entry in getattr(settings, "backends", None) or ()}
-        if not entries:
+        """`Backends`, as the settings list them; nothing where they list none. Raises `ConfigurationError`, with all."""
+        found = backends_of(getattr(settings, "backends", None) or ())
+        if found is None:
             return {}
-        backends = self._backends = Backends.of(entries)
+        backends = self._backends = found
 
         def provide() -> Backends:
             return backends
 
         return {Backends: provide}
 
+    def faults(self, container: Providers) -> list[Exception]:
+        """What is wrong with the container's repositories on these backends; it connects them."""
+        if self._backends is None:
+            return []
+        faults: list[Exception] = []
+        for repository in container.subclasses(Repository):
+            try:
+                repository.connect(self._backends)
+            except DefinitionError as error:
+                faults += error.faults
+            except ConfigurationError as error:
+                faults.append(error)
+        return faults
+
     async def start(self, container: Providers) -> None:
-        """Connect, and make the schema of every repository. Raises `Unreachable`, `DefinitionError`."""
+        """Connect, and make the schema of every repository. Raises `Unreachable`, and what is among `faults`."""
         if self._backends is None:
             return
-        for repository in container.subclasses(Repository):
-            repository.connect(self._backends)
+        if faults := self.faults(container):
+            raise faults[0]
         await self._backends.open()
 
     async def check(self) -> Mapping[str, Mapping[str, str]]:
@@ -119,13 +134,33 @@ class RepositoryComponent:
         return collecting()
 
 
+def backends_of(listed: Iterable[Any]) -> Backends | None:
+    """The backends of the settings' entries, None of no entry. Raises `ConfigurationError`, with every fault."""
+    entries: dict[str, dict[str, Any]] = {}
+    faults: list[str] = []
+    for entry in listed:
+        try:
+            entries[entry.name] = entry_of(entry)
+        except ConfigurationError as error:
+            faults += error.faults
+    made = None
+    try:
+        if entries:
+            made = Backends.of(entries)
+    except ConfigurationError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigurationError(*faults)
+    return made
+
+
 def entry_of(entry: Any) -> dict[str, Any]:
     """One entry of the settings as `Backends` takes it. Raises `ConfigurationError`."""
     connection = getattr(entry, "connection_options", None)
     options = {} if connection is None else _options(connection)
     url = options.pop("url", None) or getattr(entry, "url", None)
     driver = getattr(entry, "driver", None)
-    scheme = DRIVERS.get(driver or "")
+    scheme = DRIVERS.get((driver or "").removeprefix("wintry.drivers."))
     if driver is not None and scheme is None:
         known = ", ".join(DRIVERS)
         raise ConfigurationError(f"backend '{entry.name}': no driver is called '{driver}'; there are: {known}")

@@ -15,7 +15,7 @@ import asyncio
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
-from pathlib import PurePath
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
@@ -41,7 +41,8 @@ class Backends:
     """The stores of an application, by name.
 
     `Backends(default="sqlite+aiosqlite:///shop.db", views={"url": "memory://views"})`; open with `async with`. With
-    `create_schema=False` no table is ever made. Raises `ConfigurationError` for a URL that no backend serves.
+    `create_schema=False` no table is ever made. Raises `ConfigurationError` with every entry that cannot be: its URL is
+    none, no backend serves it, or its options are not those of its backend.
     """
 
     def __init__(self, *, create_schema: bool = True, **backends: str | Mapping[str, Any]) -> None:
@@ -55,15 +56,16 @@ class Backends:
         self.unready: set[Backend] = set()
         """Backends with bound Models whose schema is not known to be there; a call on one awaits `ready` first."""
         made: dict[tuple[str, str], tuple[Backend, Mapping[str, Any]]] = {}
+        faults: list[str] = []
         for name, entry in backends.items():
-            url, options = _entry(name, entry)
-            key = _same_store(url)
-            if key not in made:
-                made[key] = _factory(name, url)(name, url, options), options
-            backend, others = made[key]
-            if others != options:
-                raise ConfigurationError(f"backend '{name}': another backend has its URL, but not its options")
-            self._by_name[name] = backend
+            try:
+                self._by_name[name] = _made(name, entry, made)
+            except ConfigurationError as error:
+                faults += [
+                    each if each.startswith("backend '") else f"backend '{name}': {each}" for each in error.faults
+                ]
+        if faults:
+            raise ConfigurationError(*faults)
 
     @classmethod
     def of(cls, backends: Mapping[str, str | Mapping[str, Any]], *, create_schema: bool = True) -> Self:
@@ -187,6 +189,20 @@ class Backends:
         await self.close()
 
 
+def _made(
+    name: str, entry: str | Mapping[str, Any], made: dict[tuple[str, str], tuple[Backend, Mapping[str, Any]]]
+) -> Backend:
+    """The backend of an entry, which may be one of those `made` for the entries before it."""
+    url, options = _entry(name, entry)
+    key = _same_store(url)
+    if key not in made:
+        made[key] = _factory(name, url)(name, url, options), options
+    backend, others = made[key]
+    if others != options:
+        raise ConfigurationError("another backend has its URL, but not its options")
+    return backend
+
+
 def _entry(name: str, entry: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     options = {"url": entry} if isinstance(entry, str) else dict(entry)
     url = options.pop("url", None)
@@ -202,7 +218,9 @@ def _same_store(url: str) -> tuple[str, str]:
     kind = scheme.partition("+")[0].lower()
     if kind == "sqlite" and rest.startswith("/"):
         path, mark, query = rest[1:].partition("?")
-        rest = f"/{PurePath(path)}{mark}{query}"
+        if path and ":memory:" not in path and not path.startswith("file:"):
+            path = str(Path(path).resolve())
+        rest = f"/{path}{mark}{query}"
     return kind, rest
 
 

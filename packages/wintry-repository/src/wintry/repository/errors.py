@@ -79,7 +79,11 @@ class Unsupported(DefinitionError):
 
 
 class ConfigurationError(RepositoryError, ValueError):
-    """A backend cannot be what its configuration says."""
+    """A backend cannot be what its configuration says. `faults` holds every reason, `str()` shows them line by line."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
 
 
 class InvalidArgument(RepositoryError, TypeError):

@@ -4,11 +4,14 @@
 the running one, for hooks and for libraries that bring units of their own.
 """
 
+from wintry.repository import collecting
+
 from .errors import (
     AlreadyExists,
     ConcurrentModification,
     ConcurrentUnitUse,
     Conflict,
+    DefinitionError,
     ForeignObject,
     LockTooLate,
     NotEntered,
@@ -36,6 +39,7 @@ __all__ = [
     "ConcurrentModification",
     "ConcurrentUnitUse",
     "Conflict",
+    "DefinitionError",
     "ForeignObject",
     "LockTooLate",
     "NotEntered",
@@ -56,6 +60,7 @@ __all__ = [
     "UnitTimeout",
     "Unreachable",
     "Unsupported",
+    "collecting",
     "current_unit",
     "transactional",
     "use_hooks",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from wintry.repository import Repository
 from wintry.repository.backend import Backend, current
+from wintry.repository.errors import DefinitionError, report
 
 from .errors import NotEntered, UnitError
 from .retry import attempts
@@ -45,10 +46,15 @@ class UnitOfWork:
     _part: ClassVar[Unit | Joined | None] = None
 
     def __init__(self, **repositories: Any) -> None:
+        """Raises `DefinitionError` for the name of something that every unit of work has."""
         for name, value in repositories.items():
             if hasattr(UnitOfWork, name):
-                raise TypeError(f"{type(self).__name__}: {name!r} is a name of UnitOfWork itself: choose another")
+                raise taken(type(self), name)
             setattr(self, name, value)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        report(cls.__qualname__, [taken(cls, name) for name in cls.__annotations__ if hasattr(UnitOfWork, name)])
 
     def __call__(
         self,
@@ -122,6 +128,12 @@ class UnitOfWork:
         if self._part is None:
             raise NotEntered(type(self).__name__, method)
         return self._part
+
+
+def taken(uow: type, name: str) -> DefinitionError:
+    """The fault of a repository that is called like something of every unit of work."""
+    place = f"{uow.__module__}.{uow.__qualname__}.{name}"
+    return DefinitionError(place, f"{name!r} is a name of UnitOfWork itself", "choose another")
 
 
 W = TypeVar("W", bound=UnitOfWork)

@@ -180,6 +180,7 @@ class App(Starlette):
         controllers = discovery.controllers(self.container.modules)
         http = compile_routes(self.container, controllers, self.problems, options)
         self.container.add_faults(http.faults)
+        self.container.add_faults(self.components.faults(self.container))
         return http
 
     def provide(self, component: Component) -> None:

@@ -30,7 +30,8 @@ class Component(Protocol):
 
     `intake` says that it brings work in, and is drained before HTTP is. `check` answers
     `{name: {"status": "ok" | "degraded" | "down", "detail": text}}`: `down` makes the application not ready,
-    `degraded` is listed and goes on.
+    `degraded` is listed and goes on. One that knows classes of its own kind may have `faults(container)` too, which
+    gives what is wrong with those of the container, for the report of the start.
     """
 
     name: str
@@ -83,6 +84,11 @@ class Components:
     def errors(self) -> dict[type[Exception], int]:
         """The HTTP statuses of all components' exceptions."""
         return {error: status for component in self.all for error, status in component.errors.items()}
+
+    def faults(self, container: Container) -> list[object]:
+        """What is wrong with the container's classes, as far as components can tell."""
+        told = (getattr(component, "faults", None) for component in self.all)
+        return [fault for faults in told if faults is not None for fault in faults(container)]
 
     async def start(self, container: Container) -> None:
         """Start all; when one cannot, those before it are stopped again."""

@@ -71,7 +71,12 @@ class Options(BaseModel):
 
 
 class ConnectionOptions(Options):
-    """How to reach a server. The URL may hold a password and stays out of `repr`."""
+    """How to reach a server. The URL may hold a password and stays out of `repr`.
+
+    Beside it stand the options of a backend (`pool_size` …), each with its own, which it checks.
+    """
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
     url: str | None = Field(default=None, repr=False)
 
@@ -116,6 +121,13 @@ class TransporterSettings(Connected):
     @classmethod
     def plain(cls, value: Any) -> Any:
         return str(value) if isinstance(value, TransporterType) else value
+
+    @field_validator("connection_options")
+    @classmethod
+    def url_alone(cls, given: ConnectionOptions) -> ConnectionOptions:
+        if given.model_extra:
+            raise ValueError(f"unknown key {next(iter(given.model_extra))!r}: a broker has no options beside its url")
+        return given
 
     @model_validator(mode="after")
     def complete(self) -> Self:
@@ -201,7 +213,7 @@ class WinterSettings(BaseSettings):
 
     @classmethod
     def from_file(cls, path: str | Path, **values: Any) -> Self:
-        """The settings with this file among their sources, unless `WINTRY_SETTINGS` names another one.
+        """The settings with this file among their sources, whatever `WINTRY_SETTINGS` says.
 
         Raises:
             SettingsError: as the constructor does.
@@ -373,8 +385,8 @@ def dotenv_values(path: str | None) -> dict[str, str | None]:
 
 
 def settings_file() -> dict[str, Any]:
-    """What the settings file holds: the one that `WINTRY_SETTINGS` names, else the one that was given."""
-    named = os.environ.get(FILE_VARIABLE) or given_file.get()
+    """What the settings file holds: the one that was given, else the one that `WINTRY_SETTINGS` names."""
+    named = given_file.get() or os.environ.get(FILE_VARIABLE)
     if not named:
         return {}
     path = Path(named)

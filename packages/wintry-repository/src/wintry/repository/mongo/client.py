@@ -21,6 +21,7 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
 from ..errors import ConfigurationError, redacted
+from ..options import number
 
 CLIENTS: Final = MappingProxyType(
     {"pymongo": ("pymongo", "AsyncMongoClient"), "motor": ("motor.motor_asyncio", "AsyncIOMotorClient")}
@@ -50,12 +51,13 @@ class Client:
         app: str | None = next((v for k, v in parsed["options"].items() if k.lower() == "appname"), None)
         self.database_name: str = parsed["database"] or options.get("database") or app or "wintry"
         self.url = url
-        self.wait = float(options.get("acquire_timeout", 30.0))
-        self.pool_size = int(options.get("pool_size", 100))
+        self.wait = number("acquire_timeout", options.get("acquire_timeout", 30.0), 0.0)
+        self.pool_size = number("pool_size", options.get("pool_size", 100), 1)
+        connect = number("connect_timeout", options.get("connect_timeout", 5.0), 0.0)
         settings: dict[str, Any] = {
             "maxPoolSize": self.pool_size,
             "waitQueueTimeoutMS": int(self.wait * 1000),
-            "serverSelectionTimeoutMS": int(float(options.get("connect_timeout", 5.0)) * 1000),
+            "serverSelectionTimeoutMS": int(connect * 1000),
         }
         self._settings = {option: value for option, value in settings.items() if option.lower() not in given}
         self._client: Any = None

@@ -31,8 +31,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...backend import LOCKED
 from ...errors import ConfigurationError, Conflict, StoreError, UnitAborted, UnitTimeout, Unreachable
+from ...options import number
 from ..statements import Refused, Row, Step
-from .options import number
 from .pool import ShortWay
 from .postgresql_expressions import PostgreSQLExpressions
 

@@ -32,8 +32,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...cancellation import put_off, to_its_end
 from ...errors import ConfigurationError, Conflict, StoreError, Unreachable
+from ...options import number
 from ..statements import Refused, Row, Step
-from .options import number
 from .pool import ShortWay
 from .sqlite_expressions import SQLiteExpressions, moment
 
