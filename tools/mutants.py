@@ -56,6 +56,8 @@ class Mutant:
 
     def misfit(self) -> str | None:
         """Why the mutant does not fit the checkout, if it does not."""
+        if not (ROOT / self.file).exists():
+            return f"there is no {self.file}"
         found = (ROOT / self.file).read_text("utf-8").count(self.old)
         if found != 1:
             return f"`old` stands {found} times in {self.file}, not once"
