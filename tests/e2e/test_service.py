@@ -161,10 +161,20 @@ class TestReads:
         ("/allocate", {"orderid": "o", "sku": "s", "qty": "3"}),
         ("/allocate", {"orderid": "", "sku": "s", "qty": 1}),
         ("/allocate", {"orderid": "a\0b", "sku": "s", "qty": 1}),
+        ("/allocate", {"orderid": "..", "sku": "s", "qty": 1}),
+        ("/allocate", {"orderid": "o", "sku": "", "qty": 1}),
+        ("/allocate", {"orderid": "o", "sku": "x" * 201, "qty": 1}),
         ("/allocate", {"sku": "s", "qty": 1}),
         ("/add_batch", {"ref": "b", "sku": "s", "qty": -5}),
+        ("/add_batch", {"ref": "b", "sku": "s", "qty": 0}),
+        ("/add_batch", {"ref": "b", "sku": "s", "qty": 2**31}),
+        ("/add_batch", {"ref": "b", "sku": "s\0", "qty": 1}),
+        ("/add_batch", {"ref": "b", "sku": ".", "qty": 1}),
+        ("/add_batch", {"ref": "", "sku": "s", "qty": 1}),
         ("/add_batch", {"ref": "b", "sku": "s", "qty": 1, "eta": "soon"}),
         ("/change_batch_quantity", {"ref": "b", "qty": -1}),
+        ("/change_batch_quantity", {"ref": "b", "qty": 2**31}),
+        ("/change_batch_quantity", {"qty": 1}),
     ],
 )
 async def test_invalid_input_is_422(shared_service: Any, path: str, body: dict[str, Any]) -> None:
@@ -210,3 +220,11 @@ async def test_the_board_is_told_of_every_change(service: Any, open_events: Call
 
         event, data = await heard(stream)
         assert (event, json.loads(data)) == ("changed", {"sku": "TABLE"})
+
+        await service.add_batch("b2", "CHAIR", 10)
+        event, data = await heard(stream)
+        assert (event, json.loads(data)) == ("changed", {"sku": "CHAIR"})
+
+        await service.post("/change_batch_quantity", ref="b2", qty=9)
+        event, data = await heard(stream)
+        assert (event, json.loads(data)) == ("changed", {"sku": "CHAIR"})

@@ -193,7 +193,7 @@ FIELDS: list[tuple[str, dict[str, Any], str]] = [
 class TestHostileInput:
     @pytest.mark.parametrize("text", HOSTILE)
     async def test_in_every_text_field_is_stored_as_it_is_or_refused(self, shared_service: Any, text: str) -> None:
-        refused = "\0" in text or "\ud800" in text or len(text) > 200
+        refused = "\0" in text or "\ud800" in text or len(text) > 200 or text == ".."
         for path, good, field in FIELDS:
             body = json.dumps({**good, field: text}).encode()
 

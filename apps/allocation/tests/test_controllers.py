@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from allocation.board.hub import BoardHub
 from allocation.publisher import Publisher
 from allocation.services import InvalidSku, MessageBus
 from wintry.web import App, BackendOptions, WinterSettings
@@ -111,3 +113,53 @@ async def test_the_limits_of_a_quantity_are_documented(http: httpx2.AsyncClient)
         quantity = schemas[name]["properties"]["qty"]
         found = quantity.get("minimum", quantity.get("exclusiveMinimum", -1) + 1)
         assert (quantity["type"], found, quantity["maximum"]) == ("integer", least, 2**31 - 1)
+
+
+@pytest.mark.contract("APP-016")
+async def test_a_board_that_falls_behind_is_dropped_and_begins_again_with_a_snapshot() -> None:
+    app, stuck = make_app(), asyncio.Event()
+
+    async def connect(sent: list[str], room: int) -> None:
+        """Look at the board, and take only so many messages."""
+
+        async def receive() -> dict[str, Any]:
+            if taken:
+                await stuck.wait()
+            taken.append(True)
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b"").decode())
+            if len(sent) > room:
+                await stuck.wait()
+
+        taken: list[bool] = []
+        scope = {"type": "http", "method": "GET", "path": "/events", "raw_path": b"/events", "query_string": b""}
+        await app(
+            {**scope, "headers": [], "http_version": "1.1", "scheme": "http", "server": ("test", 80)}, receive, send
+        )
+
+    async def events(sent: list[str], count: int) -> list[str]:
+        async with asyncio.timeout(10):
+            while len(sent) < count:
+                await asyncio.sleep(0.001)
+        return [text.partition("\r\n")[0] for text in sent[1:]]
+
+    async with app.running():
+        hub, first, second = app.container.get(BoardHub), list[str](), list[str]()
+        slow = asyncio.create_task(connect(first, room=2))
+        await events(first, 2)
+        for number in range(400):
+            hub.changed(f"SKU-{number}")
+        async with asyncio.timeout(10):
+            await slow
+        assert first[1].startswith("event: snapshot")
+        assert len(first) < 10
+        assert not hub.watchers
+
+        again = asyncio.create_task(connect(second, room=1000))
+        assert await events(second, 2) == ["event: snapshot"]
+        hub.changed("TABLE")
+        assert await events(second, 3) == ["event: snapshot", "event: changed"]
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)

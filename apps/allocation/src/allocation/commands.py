@@ -4,7 +4,7 @@ import re
 from datetime import date
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from wintry.bus import Command
 
@@ -23,7 +23,16 @@ def iso(day: object) -> object:
     raise ValueError("must be a date as 2030-01-31")
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+def addressable(text: str) -> str:
+    """A name stands in URLs, where these two stand for folders, however they are written."""
+    if text in (".", ".."):
+        raise ValueError("must not be . or .., which no URL can name")
+    return text
+
+
+Text = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$"), AfterValidator(addressable)
+]
 Day = Annotated[date, BeforeValidator(iso)]
 Quantity = Annotated[int, Field(strict=True, gt=0, le=MAX_QUANTITY), BeforeValidator(whole)]
 NewQuantity = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY), BeforeValidator(whole)]

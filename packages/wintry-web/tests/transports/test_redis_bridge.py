@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from wintry.web.transports.redis import RedisStreams
-from wintry.web.transports.redis_bridge import LOOK, TENURE, Bridge
+from wintry.web.transports.redis_bridge import ADD, LOOK, TENURE, Bridge
 
 pytestmark = [pytest.mark.anyio, pytest.mark.contract("WEB-202")]
 CHILD = Path(__file__).with_name("redis_child.py")
@@ -96,6 +97,30 @@ async def test_the_bridge_comes_back_with_the_broker(broker: Any, client: Any) -
         await subscribed(client, 1)
         await client.publish(CHANNEL, "a")
         await heard_all(heard, "a")
+
+
+async def test_what_was_heard_is_kept_until_the_broker_takes_it(
+    broker: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute, refused = Redis.execute_command, list[str]()
+
+    async def refuse_once(self: Any, *arguments: Any, **options: Any) -> Any:
+        if arguments[:2] == ("EVAL", ADD) and len(refused) < 2:
+            refused.append(arguments[-1].decode())
+            raise RedisConnectionError("away")
+        return await execute(self, *arguments, **options)
+
+    heard = list[str]()
+    async with replica(broker.url, "one", heard):
+        await subscribed(client, 1)
+        monkeypatch.setattr(Redis, "execute_command", refuse_once)
+        await client.publish(CHANNEL, "a")
+        await heard_all(heard, "a")
+        await subscribed(client, 1)
+        await client.publish(CHANNEL, "b")
+        await heard_all(heard, "b")
+    assert refused == ["a", "a"]
+    assert heard == ["a", "b"]
 
 
 async def test_a_channel_that_nobody_wants_any_more_is_given_up(broker: Any, client: Any) -> None:

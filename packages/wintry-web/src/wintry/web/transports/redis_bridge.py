@@ -53,6 +53,8 @@ class Bridge:
         self._wanted: Counter[str] = Counter()
         self._holding: set[str] = set()
         self._stood: set[str] = set()  # what it may hold: the reply to an election may be lost
+        self._heard: list[tuple[str, list[Any]]] = []  # and not known to be in their streams
+        self._adding = asyncio.Lock()  # one after another, in the order in which they were heard
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -94,6 +96,7 @@ class Bridge:
                     while not listening.done():
                         async with reached():
                             await self._elect(client, heard)
+                            await self._add(client)
                         failures = 0
                         await self._pause(listening)
                     await listening
@@ -147,20 +150,26 @@ class Bridge:
             if channel == CALL:
                 self._changed.set()
                 continue
+            self._heard.append((channel, [urandom(16).hex(), channel, datetime.now(UTC).isoformat(), body]))
             async with reached():
-                await self._add(client, channel, body)
+                await self._add(client)
 
-    async def _add(self, client: Client, channel: str, body: bytes) -> None:
-        stream = stream_of(channel)
-        keys: list[Any] = [stream + LOCK, stream, f"{stream}:bridged"]
-        time = datetime.now(UTC).isoformat()
-        await client.execute_command("EVAL", ADD, len(keys), *keys, self._owner, urandom(16).hex(), channel, time, body)
+    async def _add(self, client: Client) -> None:
+        """Add what was heard; what cannot be added now is with the next attempt, under the same id."""
+        async with self._adding:
+            while self._heard:
+                channel, values = self._heard[0]
+                stream = stream_of(channel)
+                keys: list[Any] = [stream + LOCK, stream, f"{stream}:bridged"]
+                await client.execute_command("EVAL", ADD, len(keys), *keys, self._owner, *values)
+                del self._heard[0]
 
     async def _resign(self, client: Client) -> None:
         """Give back what is held; if the broker is away, the tenure ends by itself."""
         self._holding.clear()
         try:
             async with reached():
+                await self._add(client)
                 for channel in [*self._stood]:
                     await self._give_up(client, channel)
         except LOST as error:

@@ -1,0 +1,150 @@
+"""A server that the running service stands on is killed and comes back: what needs it is refused, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from wintry_test_servers.databases import mongodb_database, postgres_database, redis_database
+from wintry_test_servers.plugin import server
+from wintry_test_servers.run import Run, Server
+from wintry_test_servers.service import SERVERS
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+
+Settled = Callable[..., Awaitable[Any]]
+VARIABLES = {kind: variable for variable, kind in SERVERS.items()}
+WAITING = 40
+
+
+@contextmanager
+def server_of_its_own(run: Run, kind: str) -> Iterator[tuple[Server, str]]:
+    """A server for nobody else, and the URL of a database on it."""
+    with server(run, kind) as made:
+        match kind:
+            case "postgres":
+                database = postgres_database(made.url)
+            case "mongodb":
+                database = mongodb_database(made.url)
+            case _:
+                database = redis_database(made.url, run)
+        with database as url:
+            yield made, url
+
+
+async def sent(service: Any, orders: list[str]) -> None:
+    """Each order until it is accepted, eight clients at once; refused is only what may be sent again."""
+    waiting = iter(orders)
+
+    async def client() -> None:
+        for order in waiting:
+            while (answer := await service.allocate(order, "TABLE")).status_code != 202:
+                assert answer.status_code == 503, answer.text
+                await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(client() for _ in range(8)))
+
+
+async def status(service: Any, path: str) -> int:
+    """What a reader is answered."""
+    return int((await service.get(path)).status_code)
+
+
+@pytest.mark.contract("APP-029")
+@pytest.mark.parametrize("profile", ["servers"], indirect=True)
+@pytest.mark.parametrize(("kind", "refused"), [("postgres", "/products/TABLE"), ("mongodb", "/allocations/o0")])
+async def test_a_database_that_is_killed_and_comes_back(
+    make_service: Any, servers: Run, settled: Settled, kind: str, refused: str
+) -> None:
+    with server_of_its_own(servers, kind) as (database, url):
+        service = await make_service("service", **{VARIABLES[kind]: url}).start()
+        await service.add_batch("b1", "TABLE", 1000)
+        before, after = [f"o{n}" for n in range(40)], [f"o{n}" for n in range(40, 80)]
+        await sent(service, before)
+        running = [process.pid for process in service.processes]
+        sending = asyncio.create_task(sent(service, after))
+        await asyncio.to_thread(database.kill)
+
+        async def unavailable() -> bool:
+            return await status(service, refused) == 503
+
+        async def not_ready() -> bool:
+            return await status(service, "/health/ready") == 503
+
+        await settled(unavailable)
+        await settled(not_ready)
+        assert await status(service, "/health/live") == 200
+        await asyncio.to_thread(database.start)
+        await sending
+
+        async def ready() -> bool:
+            return await status(service, "/health/ready") == 200
+
+        await settled(ready)
+        assert [order for order, _, _ in await service.lines("TABLE")] == sorted(before + after)
+        await service.views_agree("TABLE", before + after)
+        assert [process.pid for process in service.processes] == running
+        assert await service.stop() == [0]
+
+
+@pytest.mark.contract("APP-029")
+@pytest.mark.parametrize("profile", ["servers"], indirect=True)
+async def test_a_broker_that_is_killed_and_comes_back_is_told_what_it_missed(
+    make_service: Any, servers: Run, settled: Settled
+) -> None:
+    with server_of_its_own(servers, "redis") as (broker, url):
+        service = await make_service("service", **{VARIABLES["redis"]: url}).start()
+        await service.add_batch("b1", "TABLE", 1000)
+        orders = [f"o{n}" for n in range(20)]
+        await sent(service, orders[:10])
+        await asyncio.to_thread(broker.kill)
+
+        await sent(service, orders[10:])
+        await service.views_agree("TABLE", orders)
+        assert await status(service, "/health/ready") == 200
+        await asyncio.to_thread(broker.start)
+
+        async with Redis.from_url(url, socket_timeout=None) as client:
+
+            async def said() -> set[str]:
+                entries = await client.xrange("wintry:{line_allocated}")
+                return {json.loads(fields[b"body"])["orderid"] for _, fields in entries}
+
+            async def all_said() -> bool:
+                return await said() >= set(orders[10:])  # those before may have died with the broker's memory
+
+            await settled(all_said)
+        assert await service.stop() == [0]
+
+
+@pytest.mark.contract("APP-017")
+@pytest.mark.parametrize("profile", ["servers, two processes"], indirect=True)
+async def test_a_plain_publish_is_handled_by_one_of_two_processes(service: Any, settled: Settled) -> None:
+    await service.add_batch("b1", "TABLE", 100)
+    await service.add_batch("b2", "TABLE", 100, eta="2030-01-01")
+    for number in range(WAITING):
+        await service.allocate(f"o{number}", "TABLE", 2)
+
+    url = service.environment[VARIABLES["redis"]]
+    async with Redis.from_url(url, socket_timeout=None) as client:
+        for quantity in (90, 80, 70, 60):
+            heard_by = await client.publish("change_batch_quantity", json.dumps({"ref": "b1", "qty": quantity}))
+            assert heard_by == 1
+
+    def heard() -> int:
+        return int(service.log.read_text().count("Heard from the broker"))
+
+    async def changed() -> bool:
+        return heard() >= 4 and (await service.product("TABLE"))["batches"][0]["purchased_quantity"] == 60
+
+    await settled(changed)
+    await service.views_agree("TABLE", [f"o{number}" for number in range(WAITING)])
+    lines = await service.lines("TABLE")
+    assert len(lines) == len({order for order, _, _ in lines}) == WAITING
+    assert sum(quantity for _, batch, quantity in lines if batch == "b1") == 60
+    assert heard() == 4
