@@ -11,12 +11,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 UV = """#!/bin/sh
+[ "$1" != --version ] || exec echo "uv {version} (of the test)"
 while [ "$1" != --from ]; do shift; done
 shift 3 # --from hatch hatch
 echo "$*" >> "{clone}/asked"
 case "$*" in
     "env find serve") echo "{clone}/environment" ;;
     "run docs") exit 2 ;;
+esac
+"""
+PYTHON = """#!/bin/sh
+case "$*" in
+    *"pip install"*) echo "$*" >> "{clone}/asked" && cp "{clone}/new/uv" "{clone}/.tools/bin/uv" ;;
+    *) exec "{python}" "$@" ;;
 esac
 """
 ALLOCATION = """#!/bin/sh
@@ -38,9 +45,9 @@ class Clone:
             "apps/b/pyproject.toml",
         ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(f"# {name}\n", "utf-8")
+            (folder / name).write_text(f"# {name}\nuv==1.2\n", "utf-8")
         shutil.copy(ROOT / "hatchw", folder / "hatchw")
-        self.program(".tools/bin/uv", UV.format(clone=folder))
+        self.program(".tools/bin/uv", UV.format(clone=folder, version="1.2"))
         self.program("environment/bin/allocation", ALLOCATION)
         (folder / "environment/bin/python").symlink_to(sys.executable)
 
@@ -50,8 +57,8 @@ class Clone:
         path.write_text(text, "utf-8")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
-    def hatchw(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        environment = {**os.environ, "UV_DEFAULT_INDEX": "unused"}
+    def hatchw(self, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "UV_DEFAULT_INDEX": "unused", **more}
         command = [self.folder / "hatchw", *words]
         return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
 
@@ -83,10 +90,27 @@ def test_a_changed_file_sets_the_service_up_again(clone: Clone, name: str) -> No
     clone.hatchw("run", "serve")
     clone.asked()
 
-    (clone.folder / name).write_text("# changed\n", "utf-8")
+    (clone.folder / name).write_text("# changed\nuv==1.2\n", "utf-8")
     clone.hatchw("run", "serve")
 
     assert clone.asked() == ["run serve:members", "env find serve"]
+
+
+def test_a_uv_of_another_version_than_the_constraints_say_is_replaced(clone: Clone) -> None:
+    clone.program("new/uv", UV.format(clone=clone.folder, version="1.2"))
+    clone.program(".tools/bin/uv", UV.format(clone=clone.folder, version="1.1"))
+    clone.program("shims/python3", PYTHON.format(clone=clone.folder, python=sys.executable))
+    path = f"{clone.folder}/shims:{os.environ['PATH']}"
+
+    done = clone.hatchw("run", "check", PATH=path)
+    installed, *rest = clone.asked()
+
+    assert done.returncode == 0, done.stderr
+    assert installed.startswith("-m pip install")
+    assert "--upgrade" in installed
+    assert rest == ["run members", "run check"]
+    clone.hatchw("run", "check", PATH=path)
+    assert clone.asked() == ["run check"]
 
 
 def test_a_lost_environment_is_set_up_again(clone: Clone) -> None:

@@ -4,7 +4,8 @@
 own test group, pytest and the servers' programs: all its tests must pass. In the other is neither extra nor test tool: every name of the
 package's `__all__` must import and the example of its README must run. `wheels` builds the distributions and installs
 each wheel, siblings from `dist/` and by their declared ranges, into a bare environment: import and example again,
-from a folder outside of the repository. Two lanes run at a time; a lane's output is printed when it failed.
+from a folder outside of the repository; the application's wheel must serve its page, its documentation and an order,
+and find its settings and the demo's data. Two lanes run at a time; a lane's output is printed when it failed.
 """
 
 from __future__ import annotations
@@ -60,15 +61,41 @@ class Package:
         return self.name.replace("-", ".", 1)
 
 
-def packages() -> list[Package]:
+def packages(folder: str = "packages") -> list[Package]:
+    """The distributions in a folder of the repository."""
     found = []
-    for path in sorted(ROOT.glob("packages/*/pyproject.toml")):
+    for path in sorted(ROOT.glob(f"{folder}/*/pyproject.toml")):
         described = tomllib.loads(path.read_text("utf-8"))
         project = described["project"]
         extras = tuple(project.get("optional-dependencies", {}))
         found.append(Package(path.parent, project["name"], extras, tuple(described.get("dependency-groups", {}))))
     return found
 
+
+SERVE = """
+import importlib.resources, json, re, signal, subprocess, sys, urllib.request
+
+files = importlib.resources.files("allocation")
+for name in ("settings/embedded.toml", "settings/servers.toml", "demo/day.jsonl", "board/board.html"):
+    assert files.joinpath(name).is_file(), f"the wheel lacks {name}"
+command = [sys.executable, "-m", "allocation", "--port", "0", "--data", "data"]
+with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
+    url = service.stdout.readline().split()[-1].rstrip("/")
+    def send(path, body):
+        request = urllib.request.Request(url + path, json.dumps(body).encode(), {"content-type": "application/json"})
+        return urllib.request.urlopen(request, timeout=30).status
+    try:
+        assert "Stock board" in urllib.request.urlopen(url + "/", timeout=30).read().decode()
+        page = urllib.request.urlopen(url + "/docs", timeout=30).read().decode()
+        for path in re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page):
+            urllib.request.urlopen(urllib.request.urljoin(url + "/docs", path), timeout=30).read()
+        assert send("/add_batch", {"ref": "b1", "sku": "TABLE", "qty": 10}) == 201
+        assert send("/allocate", {"orderid": "o1", "sku": "TABLE", "qty": 3}) == 202
+    finally:
+        service.send_signal(signal.SIGTERM)
+assert service.returncode == 0, service.returncode
+"""
+"""A script that serves the application and uses it."""
 
 Lane = Callable[[Package, str], None]
 
@@ -114,13 +141,22 @@ def alone_without_extras(package: Package, resolution: str) -> None:
 
 
 def wheel(package: Package, resolution: str) -> None:
+    environment = from_wheels(package, resolution)
+    if package.folder.parent.name == "apps":
+        environment.python("-c", SERVE, cwd=environment.folder)
+    else:
+        import_and_example(environment, package)
+
+
+def from_wheels(package: Package, resolution: str) -> Environment:
+    """An environment with a wheel in it, and with those of its siblings that it declares."""
     environment = Environment(
         f"{package.name}-wheel", UV_RESOLUTION=resolution, UV_FIND_LINKS=str(DIST), UV_NO_SOURCES="1"
     )
     # By name from dist/, and not from a cache that may hold the same version built before.
     refresh = [word for sibling in packages() for word in ("--refresh-package", sibling.name)]
-    environment.install(*refresh, package.name)
-    import_and_example(environment, package)
+    environment.install(*refresh, "--refresh-package", package.name, package.name)
+    return environment
 
 
 def import_and_example(environment: Environment, package: Package) -> None:
@@ -167,7 +203,8 @@ def main() -> int:
     parser.add_argument("package", nargs="*", help="short names, such as models; all by default")
     parser.add_argument("--resolution", choices=["highest", "lowest-direct"], default="highest")
     options = parser.parse_args()
-    chosen = [p for p in packages() if not options.package or p.name.removeprefix("wintry-") in options.package]
+    found = packages() + (packages("apps") if options.lane == "wheels" else [])
+    chosen = [p for p in found if not options.package or p.name.removeprefix("wintry-") in options.package]
     if options.resolution != "highest":
         os.environ.pop("UV_CONSTRAINT", None)  # the pins are the newest versions
     if options.lane == "wheels":
