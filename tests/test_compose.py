@@ -77,6 +77,49 @@ class TestAgreement:
     def test_the_journal_is_in_postgresql(self) -> None:
         assert SERVERS["journal"] == "default"
 
+    @pytest.mark.parametrize(
+        ("name", "default", "views", "broker"),
+        [
+            ("mongodb", "mongo", "mongo", "rabbitmq"),
+            ("postgresql", "postgres", "postgres", "nats"),
+            ("rabbitmq", "postgres", "mongo", "rabbitmq"),
+        ],
+    )
+    def test_the_other_files_say_the_same_of_their_servers(
+        self, name: str, default: str, views: str, broker: str
+    ) -> None:
+        said = tomllib.loads(SETTINGS.with_name(f"{name}.toml").read_text("utf-8"))
+        urls = {"postgres": SERVERS["backends"]["default"]["url"], "mongo": SERVERS["backends"]["views"]["url"]}
+        given = SERVICES["rabbitmq"]["environment"]
+        address_of = {
+            "rabbitmq": f"amqp://{given['RABBITMQ_DEFAULT_USER']}:{given['RABBITMQ_DEFAULT_PASS']}@127.0.0.1:5672/",
+            "nats": "nats://127.0.0.1:4222",  # which docker-compose.yml does not start
+        }
+
+        assert said["backends"] == {"default": {"url": urls[default]}, "views": {"url": urls[views]}}
+        assert said["transporters"] == {broker: {"url": address_of[broker]}}
+        assert ("127.0.0.1", "5672", "5672") in published("rabbitmq")
+
+
+@pytest.mark.contract("APP-204")
+class TestNoLineOfTheApplication:
+    """What it runs on is said in settings files, and nowhere else."""
+
+    def test_settings_files_differ_in_backends_and_transporters_alone(self) -> None:
+        files = [tomllib.loads(path.read_text("utf-8")) for path in SETTINGS.parent.glob("*.toml")]
+
+        assert len(files) == 5
+        rest = [{key: value for key, value in file.items() if key not in ("backends", "transporters")} for file in files]
+        assert rest == [{"name": "allocation", "journal": "default"}] * 5
+        assert {tuple(file["backends"]) for file in files} == {("default", "views")}
+
+    @pytest.mark.parametrize("word", ["postgres", "asyncpg", "mongo", "redis", "rabbit", "amqp", "nats"])
+    def test_no_module_knows_a_server(self, word: str) -> None:
+        modules = [path for path in SETTINGS.parents[1].rglob("*.py")]
+
+        assert modules
+        assert [path.name for path in modules if word in path.read_text("utf-8").lower()] == []
+
 
 @pytest.mark.contract("APP-202")
 class TestServers:

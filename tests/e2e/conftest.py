@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -62,6 +63,13 @@ async def shared_service(
         service = Service(tmp_path_factory.mktemp("shared"), profile.stand(servers, stack), profile.processes)
         yield await service.start()
         await service.close()
+
+
+@pytest.fixture
+def own() -> Callable[[str], str]:
+    """Names that no other test gives, for those that share a service."""
+    mark = uuid.uuid4().hex[:8]
+    return lambda name: f"{name}-{mark}"
 
 
 @pytest.fixture

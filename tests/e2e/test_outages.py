@@ -13,12 +13,16 @@ from redis.asyncio import Redis
 from wintry_test_servers.databases import mongodb_database, postgres_database, redis_database
 from wintry_test_servers.plugin import server
 from wintry_test_servers.run import Run, Server
-from wintry_test_servers.service import SERVERS
+from wintry_test_servers.service import variable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 Settled = Callable[..., Awaitable[Any]]
-VARIABLES = {kind: variable for variable, kind in SERVERS.items()}
+VARIABLES = {
+    "postgres": variable("backends.default"),
+    "mongodb": variable("backends.views"),
+    "redis": variable("transporters.redis"),
+}
 WAITING = 40
 
 

@@ -13,41 +13,46 @@ from typing import Any
 
 import httpx2
 import pytest
+from wintry_test_servers.service import PROFILES
 
 pytestmark = pytest.mark.anyio
 
+Names = Callable[[str], str]
 Settled = Callable[..., Awaitable[Any]]
 MEBIBYTE = 1 << 20
 
 
 @pytest.mark.contract("APP-020")
-async def test_stock_for_ten_serves_ten_of_64_concurrent_orders(service: Any) -> None:
-    await service.add_batch("b1", "TABLE", 10)
+async def test_stock_for_ten_serves_ten_of_64_concurrent_orders(shared_service: Any, own: Names) -> None:
+    sku = own("TABLE")
+    await shared_service.add_batch(own("b1"), sku, 10)
 
-    answers = await asyncio.gather(*(service.allocate(f"o{n}", "TABLE") for n in range(64)))
+    answers = await asyncio.gather(*(shared_service.allocate(f"o{n}", sku) for n in range(64)))
 
     assert Counter(answer.status_code for answer in answers) == {202: 10, 409: 54}
     accepted = sorted(f"o{n}" for n, answer in enumerate(answers) if answer.status_code == 202)
-    assert [order for order, _, _ in await service.lines("TABLE")] == accepted
-    await service.views_agree("TABLE", [f"o{n}" for n in range(64)])
+    assert [order for order, _, _ in await shared_service.lines(sku)] == accepted
+    await shared_service.views_agree(sku, [f"o{n}" for n in range(64)])
 
 
 @pytest.mark.contract("APP-021")
-async def test_the_same_line_sent_20_times_at_once_is_allocated_once(service: Any) -> None:
-    await service.add_batch("b1", "TABLE", 10)
+async def test_the_same_line_sent_20_times_at_once_is_allocated_once(shared_service: Any, own: Names) -> None:
+    sku = own("TABLE")
+    await shared_service.add_batch(own("b1"), sku, 10)
 
-    answers = await asyncio.gather(*(service.allocate("o1", "TABLE", 2) for _ in range(20)))
+    answers = await asyncio.gather(*(shared_service.allocate("o1", sku, 2) for _ in range(20)))
 
     assert {answer.status_code for answer in answers} == {202}
-    assert await service.lines("TABLE") == [("o1", "b1", 2)]
+    assert await shared_service.lines(sku) == [("o1", own("b1"), 2)]
 
 
 @pytest.mark.contract("APP-028")
-async def test_no_order_is_refused_because_others_were_faster(service: Any) -> None:
-    await service.add_batch("b1", "TABLE", 10_000)
+async def test_no_order_is_refused_because_others_were_faster(shared_service: Any, own: Names) -> None:
+    sku = own("TABLE")
+    await shared_service.add_batch(own("b1"), sku, 10_000)
 
     async def client(number: int) -> list[int]:
-        return [(await service.allocate(f"o{number}-{turn}", "TABLE")).status_code for turn in range(10)]
+        return [(await shared_service.allocate(f"o{number}-{turn}", sku)).status_code for turn in range(10)]
 
     answered = await asyncio.gather(*(client(number) for number in range(32)))
 
@@ -56,21 +61,21 @@ async def test_no_order_is_refused_because_others_were_faster(service: Any) -> N
 
 @pytest.mark.contract("APP-022")
 class TestTwoBatchesAtOnce:
-    async def test_of_one_new_sku_both_are_added(self, service: Any) -> None:
+    async def test_of_one_new_sku_both_are_added(self, shared_service: Any, own: Names) -> None:
         for round_ in range(10):
-            sku = f"SKU-{round_}"
+            sku = own(f"SKU-{round_}")
             bodies = [{"ref": f"{sku}-{n}", "sku": sku, "qty": 1} for n in range(2)]
 
-            answers = await asyncio.gather(*(service.post("/add_batch", **body) for body in bodies))
+            answers = await asyncio.gather(*(shared_service.post("/add_batch", **body) for body in bodies))
 
             assert [answer.status_code for answer in answers] == [201, 201]
-            assert len((await service.product(sku))["batches"]) == 2
+            assert len((await shared_service.product(sku))["batches"]) == 2
 
-    async def test_of_one_reference_under_two_skus_one_is_refused(self, service: Any) -> None:
+    async def test_of_one_reference_under_two_skus_one_is_refused(self, shared_service: Any, own: Names) -> None:
         for round_ in range(10):
-            bodies = [{"ref": f"b{round_}", "sku": f"SKU-{round_}-{n}", "qty": 1} for n in range(2)]
+            bodies = [{"ref": own(f"b{round_}"), "sku": own(f"SKU-{round_}-{n}"), "qty": 1} for n in range(2)]
 
-            answers = await asyncio.gather(*(service.post("/add_batch", **body) for body in bodies))
+            answers = await asyncio.gather(*(shared_service.post("/add_batch", **body) for body in bodies))
 
             assert sorted(answer.status_code for answer in answers) == [201, 409]
 
@@ -99,10 +104,12 @@ async def send_stream(service: Any, numbers: range, answered: set[str]) -> None:
     await asyncio.gather(*(client() for _ in range(8)))
 
 
-# Five streams on the embedded profile, two on each of the others; five on all with TEST_WINTRY_PROFILE=deep.
-STREAMS = {"embedded": 5, "servers": 2, "servers, two processes": 2}
+KILLS = 5
+# Two streams on the embedded profile, one on each of the others; five on all with TEST_WINTRY_PROFILE=deep.
 DEEP = os.environ.get("TEST_WINTRY_PROFILE") == "deep"
-CRASHES = [(profile, seed) for profile, streams in STREAMS.items() for seed in range(5 if DEEP else streams)]
+CRASHES = [
+    (profile, seed) for profile in PROFILES for seed in range(5 if DEEP else 2 if profile == "embedded" else 1)
+]
 
 
 @pytest.mark.contract("APP-023")
@@ -114,7 +121,7 @@ async def test_a_crash_at_any_moment_loses_and_doubles_nothing(service: Any, set
         await service.add_batch(f"b{number}", f"SKU-{number}", 1000)
     answered: set[str] = set()
     stream = asyncio.create_task(send_stream(service, range(500), answered))
-    kills = sorted(chance.sample(range(20, 480), 3))
+    kills = sorted(chance.sample(range(20, 480), KILLS))
 
     for many in kills:
         await settled(partial(reached, answered, many))

@@ -22,7 +22,7 @@ PARAMETERS = (
     "enableTestCommands=1",
     "diagnosticDataCollectionEnabled=false",
     # What a killed process had begun is in everybody's way until the server gives it up: after a minute, if not told so.
-    "transactionLifetimeLimitSeconds=15",
+    "transactionLifetimeLimitSeconds=5",
 )
 
 

@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx2
 
-from .plugin import database
+from .plugin import database, server
 from .run import Run
 
 START_SECONDS = 30.0
@@ -52,28 +52,39 @@ async def eventually(ask: Predicate, seconds: float = SETTLE_SECONDS) -> Any:
 class Profile:
     """What a service stands on: a settings file of the application, its servers, and how many processes it has.
 
-    `servers` says which server's database each variable gets the URL of.
+    `servers` says which entries of the settings get the URL of a database on each kind of server.
     """
 
     settings: str
-    servers: Mapping[str, str] = field(default_factory=dict)
+    servers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     processes: int = 1
 
     def stand(self, run: Run, stack: ExitStack) -> dict[str, str]:
         """Fresh databases, and the environment in which a service finds them."""
-        urls = {variable: stack.enter_context(database(run, kind)) for variable, kind in self.servers.items()}
-        return {"ALLOCATION_SETTINGS": str(SETTINGS / self.settings), **urls}
+        environment = {"ALLOCATION_SETTINGS": str(SETTINGS / self.settings)}
+        for kind, entries in self.servers.items():
+            # NATS keeps no two tests apart, and starts in a moment.
+            url = stack.enter_context(server(run, kind)).url if kind == "nats" else stack.enter_context(database(run, kind))
+            environment |= dict.fromkeys(map(variable, entries), url)
+        return environment
 
 
-SERVERS = {
-    "WINTRY_BACKENDS__DEFAULT__URL": "postgres",
-    "WINTRY_BACKENDS__VIEWS__URL": "mongodb",
-    "WINTRY_TRANSPORTERS__REDIS__URL": "redis",
-}
+def variable(entry: str) -> str:
+    """The environment variable with the URL of an entry of the settings, `backends.views` for one."""
+    return f"WINTRY_{entry.replace('.', '__').upper()}__URL"
+
+
+_SERVERS = {"postgres": ["backends.default"], "mongodb": ["backends.views"]}
+_BACKENDS = ["backends.default", "backends.views"]
 PROFILES = {
     "embedded": Profile("embedded.toml"),
-    "servers": Profile("servers.toml", SERVERS),
-    "servers, two processes": Profile("servers.toml", SERVERS, processes=2),
+    "servers": Profile("servers.toml", {**_SERVERS, "redis": ["transporters.redis"]}),
+    "servers, two processes": Profile("servers.toml", {**_SERVERS, "redis": ["transporters.redis"]}, processes=2),
+    "MongoDB, RabbitMQ": Profile("mongodb.toml", {"mongodb": _BACKENDS, "rabbitmq": ["transporters.rabbitmq"]}),
+    "PostgreSQL, NATS": Profile("postgresql.toml", {"postgres": _BACKENDS, "nats": ["transporters.nats"]}),
+    "servers, RabbitMQ, two processes": Profile(
+        "rabbitmq.toml", {**_SERVERS, "rabbitmq": ["transporters.rabbitmq"]}, processes=2
+    ),
 }
 
 
