@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
 import pytest
@@ -29,6 +29,14 @@ class Publisher(Protocol):
 
 
 class Settings: ...
+
+
+class Memory:
+    def send(self) -> None: ...
+
+
+class Redis:
+    def send(self) -> None: ...
 
 
 @injectable
@@ -181,6 +189,74 @@ def test_two_providers_where_one_is_wanted() -> None:
         f"   · {__name__}.Settings",
         f"   · {__name__}.Settings",
     )
+
+
+@pytest.mark.contract("IOC-045")
+async def test_several_providers_of_what_was_compiled_stand_in_the_report_and_nothing_is_built() -> None:
+    log: list[str] = []
+
+    def pool() -> Iterator[Settings]:
+        log.append("made")
+        try:
+            yield Settings()
+        finally:
+            log.append("ended")
+
+    container = Container()
+    container.register(Settings, pool)
+    container.register(Publisher, Memory)
+    container.register(Publisher, Redis)
+    container.compile(Publisher)
+    with pytest.raises(InjectionError) as caught:
+        await container.__aenter__()
+    assert [str(each) for each in caught.value.faults] == [
+        f"{__name__}.Publisher: 2 providers for {__name__}.Publisher, and one is wanted\n"
+        f"    · {__name__}.Memory\n"
+        f"    · {__name__}.Redis\n"
+        '  → ask for list[Publisher], or tell them apart by name= and Annotated[…, Named("…")]'
+    ]
+    assert log == []
+
+
+@pytest.mark.contract("IOC-100")
+@pytest.mark.parametrize("overridden", [None, "with", "async with"])
+async def test_a_start_that_fails_behind_its_singletons_finishes_them(
+    overridden: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    def pool(publisher: Publisher) -> Iterator[Settings]:
+        log.append("made")
+        try:
+            yield Settings()
+        finally:
+            log.append("ended")
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("cannot be compiled")
+
+    container = Container()
+    container.register(Settings, pool)
+    container.register(Publisher, Memory)
+    container.compile(Settings)
+    if overridden is None:
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="cannot be compiled"):
+            patch.setattr("wintry.ioc.program.compile_root", refuse)
+            await container.__aenter__()
+        assert log == ["made", "ended"]
+    async with container, container.scope() as scope:
+        if overridden is not None:
+            override = container.override({Publisher: Redis()})
+            with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="cannot be compiled"):
+                patch.setattr("wintry.ioc.program.compile_root", refuse)
+                if overridden == "with":
+                    override.__enter__()
+                else:
+                    await override.__aenter__()
+            assert log == ["made", "made", "ended"]
+        assert isinstance(scope.get_nowait(Settings), Settings)
+        assert isinstance(container.get(Publisher), Memory)
+    assert log == ["made", "ended"] * 2 if overridden is None else ["made", "made", "ended", "ended"]
 
 
 @pytest.mark.contract("IOC-046")

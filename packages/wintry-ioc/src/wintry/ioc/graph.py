@@ -228,11 +228,16 @@ class Graph:
         indent = "   " * (len(lines) - 1)
         lines.append(f"{indent}└─ {wanted.name}: {dotted(wanted.key)}")
         lines += [f"{indent}   · {each.name}" for each in found]
+        return self.several(wanted.place, wanted.key, lines)
+
+    def several(self, place: str, key: Any, lines: Sequence[str] = ()) -> Fault:
+        """The fault of a key that is asked for singly, at `place`, and has several providers."""
+        found = self.find(key)
         return Fault(
-            wanted.place,
-            f"{len(found)} providers for {dotted(wanted.key)}, and one is wanted",
-            tuple(lines),
-            f'ask for list[{short(wanted.key)}], or tell them apart by name= and Annotated[…, Named("…")]',
+            place,
+            f"{len(found)} providers for {dotted(key)}, and one is wanted",
+            tuple(lines) or tuple(f"· {each.name}" for each in found),
+            f'ask for list[{short(key)}], or tell them apart by name= and Annotated[…, Named("…")]',
         )
 
     def _captive(self, node: Node, path: Path) -> Fault:
