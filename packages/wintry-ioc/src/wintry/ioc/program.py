@@ -14,7 +14,7 @@ from .graph import Graph, Node
 from .hints import dotted
 from .plan import Compiled, awaits, compile_build, compile_root
 from .registry import Kind, Recipe
-from .scope import EXITS, Exit, Owner, Scope, finish, finish_nowait
+from .scope import EXITS, Exits, Owner, Scope, finish, finish_nowait
 
 
 class Program:
@@ -125,8 +125,8 @@ class Program:
                 waiting.append(node)
         return waiting
 
-    def _take_exits(self) -> list[Exit]:
-        exits: list[Exit] = self._holder.made.pop(EXITS, [])
+    def _take_exits(self) -> Exits:
+        exits: Exits = self._holder.made.pop(EXITS, None) or Exits()
         return exits
 
 

@@ -1,13 +1,13 @@
 """What one call, request or message holds, and how it ends.
 
-A `Scope` is a dictionary of what was made (`made`), by the index of its recipe; a list of what must be finished stands
+A `Scope` is a dictionary of what was made (`made`), by the index of its recipe; what must be finished stands
 at `EXITS` once a factory with an end was entered. It is filled by `setdefault` alone, which is atomic, so that two
 threads that share a scope may make a thing twice but get one. While it is open it is the value of a context variable, so
 each task and each thread sees its own. Before it is entered and after its end, `made` is a mapping that refuses every
 look-up: the open scope pays nothing for that check.
 
-Finalisers run in reverse order, all of them even if one raises. If one of them is async, they run in a task of their
-own that a cancellation does not reach; the cancellation is delivered afterwards.
+Finalisers run in reverse order, all of them even if one raises, in the task that leaves the scope. If one of them is
+async, they run behind a `Shield`: a cancellation does not reach them, and is delivered afterwards.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
 from .errors import AsyncRequired, NotProvided, ScopeClosed
 from .hints import dotted
+from .shield import Shield, Work, current_work
 
 if TYPE_CHECKING:
     from typing import Self
@@ -32,6 +33,17 @@ T = TypeVar("T")
 EXITS = 0  # recipes count from 1
 PENDING = -1
 Exit = Generator[Any, None, None] | AsyncGenerator[Any, None]
+
+
+class Exits(Work):
+    """The generators that a scope has entered, in order."""
+
+    __slots__ = ("generators",)
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.generators: list[Exit] = []
+
 
 current_scope: ContextVar[Scope | None] = ContextVar("wintry.ioc.scope", default=None)
 
@@ -177,22 +189,25 @@ def enter(scope: Scope, generator: Generator[T, None, None]) -> T:
         value = next(generator)
     except StopIteration:
         raise NotProvided(f"{_name(generator)} ended without a yield") from None
-    _remember(scope, generator)
+    made = scope.made
+    exits: Exits = made.get(EXITS) or made.setdefault(EXITS, Exits())
+    exits.generators.append(generator)
     return value
 
 
 async def enter_async(scope: Scope, generator: AsyncGenerator[T, None]) -> T:
     """Start an async generator factory, and remember to finish it with the scope."""
+    made = scope.made
+    exits: Exits = made.get(EXITS) or made.setdefault(EXITS, Exits())
+    token = exits.begin()
     try:
         value = await anext(generator)
     except StopAsyncIteration:
         raise NotProvided(f"{_name(generator)} ended without a yield") from None
-    _remember(scope, generator)
+    finally:
+        current_work.reset(token)
+    exits.generators.append(generator)
     return value
-
-
-def _remember(scope: Scope, generator: Exit) -> None:
-    scope.made.setdefault(EXITS, []).append(generator)
 
 
 async def once(scope: Scope, index: int, build: Callable[[], Awaitable[T]]) -> T:
@@ -213,32 +228,27 @@ async def once(scope: Scope, index: int, build: Callable[[], Awaitable[T]]) -> T
     return found
 
 
-async def finish(exits: list[Exit], error: BaseException | None) -> None:
+async def finish(exits: Exits, error: BaseException | None) -> None:
     """Run finalisers in reverse order, shielded from cancellation; they are given the error, and cannot swallow it.
 
     Raises what they raised: the one error, or a group of several.
     """
-    if not any(isinstance(each, AsyncGenerator) for each in exits):
+    if not any(isinstance(each, AsyncGenerator) for each in exits.generators):
         finish_nowait(exits, error)
         return
-    task = asyncio.ensure_future(_finish_all(exits, error))
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as again:
-            cancelled = again
-    failure = _joined(task.result())
+    shield = Shield(exits)
+    failure = _joined(await shield.run(_finish_all(exits, error)))
+    cancelled = shield.cancelled
     if cancelled is not None:
         raise cancelled from failure
     if failure is not None:
         raise failure
 
 
-def finish_nowait(exits: list[Exit], error: BaseException | None) -> None:
+def finish_nowait(exits: Exits, error: BaseException | None) -> None:
     """`finish` for a synchronous caller. Raises `AsyncRequired`, after the others ran, for what must be awaited."""
     raised: list[BaseException] = []
-    for each in reversed(exits):
+    for each in reversed(exits.generators):
         if isinstance(each, AsyncGenerator):
             raised.append(AsyncRequired(f"{_name(each)} ends asynchronously: enter its scope with `async with`"))
         else:
@@ -248,9 +258,9 @@ def finish_nowait(exits: list[Exit], error: BaseException | None) -> None:
         raise failure
 
 
-async def _finish_all(exits: list[Exit], error: BaseException | None) -> list[BaseException]:
+async def _finish_all(exits: Exits, error: BaseException | None) -> list[BaseException]:
     raised: list[BaseException] = []
-    for each in reversed(exits):
+    for each in reversed(exits.generators):
         if isinstance(each, AsyncGenerator):
             await _finish_one_async(each, error, raised)
         else:
