@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import anyio
 import pytest
 
-from wintry.ioc import AsyncRequired, Container, Lifetime, NotProvided
+from wintry.ioc import AsyncRequired, Container, Lifetime, NotProvided, ScopeClosed
 
 pytestmark = pytest.mark.anyio
 Outcome = Literal["ok", "error", "cancelled"]
@@ -21,6 +22,9 @@ class First: ...
 
 
 class Second: ...
+
+
+class Settled: ...
 
 
 def factories(kind: str, log: list[str]) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -469,3 +473,85 @@ async def test_a_task_group_of_a_provider_that_fails_at_its_end_is_told_as_what_
             async with container.scope() as scope:
                 await scope.get(First)
     assert caught.value.subgroup(OSError) is not None
+
+
+@pytest.mark.contract("IOC-103")
+@pytest.mark.parametrize("kind", ["async generator", "generator", "async"])
+@pytest.mark.parametrize("lifetime", ["scoped", "transient"])
+async def test_what_is_still_being_built_when_its_scope_ends_is_finished_and_refused(
+    kind: str, lifetime: Lifetime
+) -> None:
+    building, proceed, log = asyncio.Event(), asyncio.Event(), []
+
+    async def ready() -> Settled:
+        building.set()
+        await proceed.wait()
+        return Settled()
+
+    async def first_async(settled: Settled) -> AsyncIterator[First]:
+        building.set()
+        await proceed.wait()
+        try:
+            log.append("open")
+            yield First()
+        except ScopeClosed:
+            log.append("told")
+            raise
+        finally:
+            await asyncio.sleep(0)
+            log.append("closed")
+
+    def first(settled: Settled) -> Iterator[First]:
+        log.append("open")
+        yield First()
+
+    def plain(settled: Settled) -> First:
+        return First()
+
+    container = Container()
+    if kind == "async generator":
+        container.register(Settled)
+        container.register(First, first_async, lifetime=lifetime)
+    else:
+        container.register(Settled, ready, lifetime="scoped")
+        container.register(First, first if kind == "generator" else plain, lifetime=lifetime)
+    async with container:
+        async with container.scope() as scope:
+            tasks = [asyncio.ensure_future(scope.get(First)) for _ in range(2)]
+            await building.wait()
+        proceed.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in results] == [ScopeClosed, ScopeClosed]
+        assert "was asked of a scope that has ended" in str(results[0])
+        async with container.scope() as other:  # nothing of it is left for the others
+            assert isinstance(await other.get(First), First)
+            log.append("in use")
+    before, after = log[: log.index("in use")], log[log.index("in use") + 1 :]
+    if kind == "async generator":
+        times = 1 if lifetime == "scoped" else 2
+        assert sorted(before) == sorted([*["open", "told", "closed"] * times, "open"])
+        assert after == ["closed"]
+
+
+@pytest.mark.contract("IOC-103")
+async def test_what_a_thread_builds_while_its_scope_ends_is_finished_and_refused() -> None:
+    building, proceed, log = threading.Event(), threading.Event(), []
+
+    def first() -> Iterator[First]:
+        building.set()
+        assert proceed.wait(10)
+        try:
+            yield First()
+        finally:
+            log.append("closed")
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+    async with container:
+        async with container.scope() as scope:
+            task = asyncio.ensure_future(asyncio.to_thread(scope.get_nowait, First))
+            await asyncio.to_thread(building.wait, 10)
+        proceed.set()
+        with pytest.raises(ScopeClosed, match="has ended"):
+            await task
+        assert log == ["closed"]

@@ -43,8 +43,8 @@ class Container:
 
     def __init__(self) -> None:
         self.plans: dict[Any, Plan[Any]] = {}
-        self.unentered = Refusal("was not entered", self._name_of)
-        self.ended = Refusal("has ended", self._name_of)
+        self.unentered = Refusal("was not entered", self.name_of)
+        self.ended = Refusal("has ended", self.name_of)
         self._registry = Registry()
         self._recipes: dict[int, Recipe] = {}
         self._slots: dict[Any, list[int]] = {}
@@ -286,7 +286,8 @@ class Container:
             found = self._slots[key] = self._running().slots(key_of(key))
         return found
 
-    def _name_of(self, index: int) -> str:
+    def name_of(self, index: int) -> str:
+        """What is kept at a place of a scope."""
         return self._recipes[index].place
 
     # ---- inside

@@ -58,6 +58,8 @@ class Owner(Protocol):
 
     def slots(self, key: Any, /) -> list[int]: ...
 
+    def name_of(self, index: int, /) -> str: ...
+
     @property
     def unentered(self) -> Refusal: ...
 
@@ -158,7 +160,7 @@ class Scope:
 
 
 class Refusal(dict[int, Any]):
-    """The `made` of every scope of a container that is not open: whoever looks is told. It never holds anything."""
+    """The `made` of every scope of a container that is not open: whoever looks or writes is told. It stays empty."""
 
     def __init__(self, state: str, name_of: Callable[[int], str]) -> None:
         super().__init__()
@@ -166,7 +168,14 @@ class Refusal(dict[int, Any]):
         self._name_of = name_of
 
     def __contains__(self, index: object) -> NoReturn:
-        raise _refused(self._name_of(index) if isinstance(index, int) else repr(index), self._state)
+        known = isinstance(index, int) and index > EXITS
+        raise _refused(self._name_of(index) if known else "something", self._state)
+
+    def __setitem__(self, index: int, value: Any) -> NoReturn:
+        self.__contains__(index)
+
+    def setdefault(self, index: int, default: Any = None) -> NoReturn:
+        self.__contains__(index)
 
 
 def closed(scope: Scope, name: str) -> ScopeClosed:
@@ -184,19 +193,27 @@ def absent(name: str) -> NotProvided:
 
 
 def enter(scope: Scope, generator: Generator[T, None, None]) -> T:
-    """Start a generator factory, and remember to finish it with the scope."""
+    """Start a generator factory, and remember to finish it with the scope.
+
+    Raises `ScopeClosed`, after it was finished, if the scope ended meanwhile.
+    """
+    made = scope.made
+    exits: Exits = made.get(EXITS) or made.setdefault(EXITS, Exits())
     try:
         value = next(generator)
     except StopIteration:
         raise NotProvided(f"{_name(generator)} ended without a yield") from None
-    made = scope.made
-    exits: Exits = made.get(EXITS) or made.setdefault(EXITS, Exits())
     exits.generators.append(generator)
+    if scope.made is not made:
+        late = _late(exits, generator)
+        error = closed(scope, _name(generator))
+        finish_nowait(late, error)
+        raise error
     return value
 
 
 async def enter_async(scope: Scope, generator: AsyncGenerator[T, None]) -> T:
-    """Start an async generator factory, and remember to finish it with the scope."""
+    """`enter` for an async generator factory."""
     made = scope.made
     exits: Exits = made.get(EXITS) or made.setdefault(EXITS, Exits())
     token = exits.begin()
@@ -207,24 +224,46 @@ async def enter_async(scope: Scope, generator: AsyncGenerator[T, None]) -> T:
     finally:
         current_work.reset(token)
     exits.generators.append(generator)
+    if scope.made is not made:
+        late = _late(exits, generator)
+        error = closed(scope, _name(generator))
+        await finish(late, error)
+        raise error
     return value
 
 
+def _late(exits: Exits, generator: Exit) -> Exits:
+    """What came too late for the end of its scope, to be finished by itself; nothing if the end has just taken it."""
+    late = Exits()
+    try:
+        exits.generators.remove(generator)
+    except ValueError:
+        return late
+    late.generators.append(generator)
+    return late
+
+
 async def once(scope: Scope, index: int, build: Callable[[], Awaitable[T]]) -> T:
-    """Build what the scope holds at `index` once, though several tasks of the scope may ask at the same time."""
-    pending: dict[int, asyncio.Event] = scope.made.setdefault(PENDING, {})
-    while index not in scope.made:
+    """Build what the scope holds at `index` once, though several tasks of the scope may ask at the same time.
+
+    Raises `ScopeClosed` if the scope ended meanwhile.
+    """
+    made = scope.made
+    pending: dict[int, asyncio.Event] = made.setdefault(PENDING, {})
+    while index not in made:
         running = pending.get(index)
         if running is not None:
             await running.wait()
-            continue
-        done = pending[index] = asyncio.Event()
-        try:
-            scope.made[index] = await build()
-        finally:
-            del pending[index]
-            done.set()
-    found: T = scope.made[index]
+        else:
+            done = pending[index] = asyncio.Event()
+            try:
+                made[index] = await build()
+            finally:
+                del pending[index]
+                done.set()
+        if scope.made is not made:
+            raise closed(scope, scope.owner.name_of(index))
+    found: T = made[index]
     return found
 
 
@@ -248,7 +287,8 @@ async def finish(exits: Exits, error: BaseException | None) -> None:
 def finish_nowait(exits: Exits, error: BaseException | None) -> None:
     """`finish` for a synchronous caller. Raises `AsyncRequired`, after the others ran, for what must be awaited."""
     raised: list[BaseException] = []
-    for each in reversed(exits.generators):
+    while exits.generators:
+        each = exits.generators.pop()
         if isinstance(each, AsyncGenerator):
             raised.append(AsyncRequired(f"{_name(each)} ends asynchronously: enter its scope with `async with`"))
         else:
@@ -260,7 +300,8 @@ def finish_nowait(exits: Exits, error: BaseException | None) -> None:
 
 async def _finish_all(exits: Exits, error: BaseException | None) -> list[BaseException]:
     raised: list[BaseException] = []
-    for each in reversed(exits.generators):
+    while exits.generators:
+        each = exits.generators.pop()
         if isinstance(each, AsyncGenerator):
             await _finish_one_async(each, error, raised)
         else:
