@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,6 +267,48 @@ async def test_what_the_container_provides_and_the_request_are_injected_beside_a
     headers = {"content-type": "application/json"}
     answer = await client.request("DELETE", "/b/all/7?dry=yes", content=content, headers=headers)
     assert answer.json() == [7, "LAMP", True, "noon", content]
+
+
+@controller(prefix="/asks")
+class Asks:
+    request: Request
+
+    @post("/json")
+    async def json(self, line: Line) -> list[Any]:
+        return [line.sku, (await self.request.body()).decode(), await self.request.json()]
+
+    @post("/optional")
+    async def optional(self, line: Line | None = None) -> list[Any]:
+        return [line, (await self.request.body()).decode()]
+
+    @post("/form")
+    async def form(self, name: Annotated[str, Form()]) -> list[Any]:
+        return [name, (await self.request.form())["name"]]
+
+    @post("/both")
+    async def both(self, name: Annotated[str, Form()], request: Request) -> list[Any]:
+        return [name, (await request.form())["name"], request is self.request]
+
+    @post("/raw")
+    async def raw(self) -> str:
+        return (await self.request.body()).decode()
+
+
+@pytest.mark.contract("WEB-120")
+async def test_a_request_injected_into_a_controller_has_the_body_that_was_bound(serving) -> None:
+    async with serving(Asks) as served:
+        client = served.client
+        with anyio.fail_after(5):
+            assert (await client.post("/asks/json", json={"sku": "LAMP", "qty": 1})).json() == [
+                "LAMP",
+                '{"sku":"LAMP","qty":1}',
+                {"sku": "LAMP", "qty": 1},
+            ]
+            assert (await client.post("/asks/optional")).json() == [None, ""]
+            for form in ({"data": {"name": "Ann"}}, {"files": {"name": (None, b"Ann")}}):
+                assert (await client.post("/asks/form", **form)).json() == ["Ann", "Ann"]
+                assert (await client.post("/asks/both", **form)).json() == ["Ann", "Ann", True]
+            assert (await client.post("/asks/raw", content="raw")).json() == "raw"
 
 
 @pytest.mark.contract("WEB-016")

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope
 from typing_extensions import TypedDict
 
 from .errors import DefinitionError, InvalidInput, InvalidRequestError, UnsupportedMediaType, report
-from .limits import Limits, guarded, read_body
+from .limits import Limits, read_body
 from .params import Body, Parameter, Source, Wire, described_as
 
 Values: TypeAlias = dict[str, Any]
@@ -54,6 +54,7 @@ class Binder:
         self.form = form
 
 
+BODY: Final = "wintry.web.body"  # where in the scope the bytes of a body stand that was read without a Request
 FORM: Final = "wintry.web.form"
 
 
@@ -71,7 +72,7 @@ def compile_binder(parameters: Sequence[Parameter], place: str, limits: Limits, 
     if bodies:
         body = _json_body(bodies, max_body_size)
     elif forms:
-        body = _form_body(forms, limits, max_body_size)
+        body = _form_body(forms, limits)
     return Binder(_strings(text) if text else None, body, bool(forms))
 
 
@@ -227,7 +228,10 @@ def _json_body(
                 kind = value
             elif name == b"content-length":
                 length = value
-        content = await (read_body(receive, length, limit) if request is None else request.body())
+        if request is None:
+            content = scope[BODY] = await read_body(receive, length, limit)
+        else:
+            content = await request.body()
         if not content and optional:
             return {}
         if kind != b"application/json":
@@ -244,7 +248,7 @@ def _json_body(
 
 
 def _form_body(
-    parameters: Sequence[Parameter], limits: Limits, limit: int
+    parameters: Sequence[Parameter], limits: Limits
 ) -> Callable[[Scope, Receive, Request | None], Awaitable[Values]]:
     """Read and validate a form."""
     validator = _validator(body_type(parameters))
@@ -254,7 +258,7 @@ def _form_body(
     optional = all(not each.required for each in parameters)
 
     async def body(scope: Scope, receive: Receive, request: Request | None) -> Values:
-        request = Request(scope, guarded(receive, limit)) if request is None else request
+        assert request is not None  # a form is read by the Request that the container gives too
         kind = request.headers.get("content-type", "").encode("latin-1")
         if kind.partition(b";")[0].strip().lower() not in _form_types:
             if optional and not await request.body():

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from wintry.ioc import Container, Plan
 from wintry.ioc import Scope as ServiceScope
 
-from .binding import FORM, Binder
+from .binding import BODY, FORM, Binder
 from .limits import Limits, check_headers, guarded
 from .problems import Answer, Problems, encoded
 from .respond import BODILESS, Responder
@@ -51,7 +51,10 @@ def current_request() -> Request:
     if isinstance(found, Request):
         return found
     scope, receive, limit = found
-    return Request(scope, guarded(receive, limit))
+    request = Request(scope, guarded(receive, limit))
+    if BODY in scope:  # what was bound is read already
+        request._body = scope[BODY]
+    return request
 
 
 class Kind(Enum):
@@ -122,8 +125,10 @@ class Endpoint:
             check_headers(scope, self._limits)
             arguments = {} if binder.strings is None else binder.strings(scope)
             request = None
-            if self._request_name is not None:
-                request = arguments[self._request_name] = Request(scope, guarded(receive, self._max_body_size))
+            if self._request_name is not None or binder.form:
+                request = Request(scope, guarded(receive, self._max_body_size))
+                if self._request_name is not None:
+                    arguments[self._request_name] = request
             if binder.body is not None:
                 arguments.update(await binder.body(scope, receive, request))
             token = _exchange.set(request or (scope, receive, self._max_body_size))
