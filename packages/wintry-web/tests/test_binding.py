@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import anyio
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
+from starlette.routing import Mount
 
 from wintry.web import (
     Body,
@@ -168,6 +171,33 @@ async def test_a_name_in_the_path_is_a_path_parameter(client) -> None:
 async def test_binding_leaves_the_request_as_it_was(client) -> None:
     assert (await client.get("/b/untouched/o1?extra=1")).json() == {"orderid": "o1"}
     assert (await client.get("/b/renamed-only/o1")).json() == {"orderid": "o1"}
+
+
+@controller
+class Swapped:
+    @get("/swap/{a}/{b}")
+    async def swap(self, a: Annotated[str, Path(alias="b")], b: Annotated[str, Path(alias="a")]) -> list[str]:
+        return [a, b]
+
+    @get("/query/{b}")
+    async def query(self, b: str, tenant: str = "none", x: Annotated[str, Header()] = "none") -> list[str]:
+        return [b, tenant, x]
+
+
+@pytest.mark.contract("WEB-121")
+async def test_aliases_of_path_parameters_may_swap_their_names(serving) -> None:
+    async with serving(Swapped) as served:
+        assert (await served.client.get("/swap/1/2")).json() == ["2", "1"]
+
+
+@pytest.mark.contract("WEB-121")
+async def test_what_a_mount_takes_from_the_path_fills_no_parameter_of_another_source(serving) -> None:
+    async with serving(Swapped) as served:
+        app = Starlette(routes=[Mount("/{tenant}/{x}", app=served.app)])
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as client:
+            assert (await client.get("/acme/y/query/1")).json() == ["1", "none", "none"]
+            assert (await client.get("/acme/y/query/1?tenant=other")).json() == ["1", "other", "none"]
+            assert (await client.get("/acme/y/swap/1/2")).json() == ["2", "1"]
 
 
 @pytest.mark.contract("WEB-010")

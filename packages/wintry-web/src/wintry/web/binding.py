@@ -111,20 +111,15 @@ def _strings(parameters: Sequence[Parameter]) -> Callable[[Scope], Values]:
         )
         if any(each.source is source for each in parameters)
     ]
-    renamed = [
-        (each.name, each.wires[0].name)
-        for each in parameters
-        if each.source is Source.PATH and each.wires[0].name != each.name
-    ]
+    path = [(each.name, each.wires[0].name) for each in parameters if each.source is Source.PATH]
+    as_they_are = not readers and all(name == wire for name, wire in path)
 
     def strings(scope: Scope) -> Values:
         values: Values = scope["path_params"]
-        if readers or renamed:
-            values = dict(values)
+        if not as_they_are:  # those of a mount above are not the method's
+            values = {name: values[wire] for name, wire in path}
         for read in readers:
             read(scope, values)
-        for name, wire in renamed:
-            values[name] = values[wire]
         try:
             found: Values = validator.validate_python(values)
         except ValidationError as error:
