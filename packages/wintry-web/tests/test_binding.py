@@ -348,6 +348,24 @@ async def test_forms_urlencoded_and_multipart(client) -> None:
     assert (await client.post("/b/files", files=files, data={"note": "n"})).json() == ["a.txt", "one", "two", "n"]
 
 
+@pytest.mark.contract("WEB-122")
+async def test_a_file_as_bytes_may_have_another_name_on_the_wire(serving) -> None:
+    @controller
+    class Uploads:
+        @post("/one")
+        async def one(self, data: Annotated[bytes, File(alias="up-load")]) -> str:
+            return data.decode()
+
+        @post("/many")
+        async def many(self, data: Annotated[list[bytes], File(alias="up-load")], note: Annotated[str, Form()]) -> str:
+            return "".join(each.decode() for each in data) + note
+
+    async with serving(Uploads) as served:
+        one = ("up-load", ("a.txt", b"one"))
+        assert (await served.client.post("/one", files=[one])).json() == "one"
+        assert (await served.client.post("/many", files=[one, one], data={"note": "!"})).json() == "oneone!"
+
+
 @pytest.mark.contract("WEB-016")
 async def test_a_form_that_does_not_fit(client) -> None:
     assert (await client.post("/b/form", json={})).status_code == 415

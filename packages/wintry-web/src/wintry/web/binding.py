@@ -248,7 +248,13 @@ def _form_body(
     """Read and validate a form."""
     validator = _validator(body_type(parameters))
     targets = _Targets(parameters, FORMS)
-    as_bytes = {each.name for each in parameters if each.source is Source.FILE and not _takes_upload(each)}
+    as_bytes = {
+        wire.name
+        for each in parameters
+        if each.source is Source.FILE
+        for wire in each.wires
+        if "UploadFile" not in str(wire.annotation)
+    }
     places = _places(parameters)
     optional = all(not each.required for each in parameters)
 
@@ -283,10 +289,6 @@ async def _read_form(request: Request, limits: Limits) -> FormData:
         )
     except MultiPartException as error:
         raise InvalidRequestError(error.message) from None
-
-
-def _takes_upload(parameter: Parameter) -> bool:
-    return "UploadFile" in str(parameter.annotation)
 
 
 def check_json(kind: bytes | None) -> None:
