@@ -104,6 +104,32 @@ async def served(serving):
         yield served
 
 
+@pytest.mark.contract("WEB-123")
+async def test_the_method_is_asked_before_its_controller_and_that_before_the_application(serving) -> None:
+    @controller
+    @catches(KeyError, 400)
+    class Levels:
+        @catches(LookupError, 404)
+        @get("/method")
+        async def method(self) -> None:
+            raise KeyError("of the method's base")
+
+        @get("/controller")
+        async def controller(self) -> None:
+            raise KeyError("of the controller")
+
+        @catches(KeyError, 409)
+        @get("/application")
+        async def application(self) -> None:
+            raise IndexError("of the application")
+
+    async with serving(Levels, errors={KeyError: 410, IndexError: 422}) as served:
+        statuses = [(await served.client.get(f"/{each}")).status_code for each in ("method", "controller", "application")]
+        assert statuses == [404, 400, 422]
+        paths = served.http.document.as_dict["paths"]
+        assert {"400", "404", "410", "422"} <= paths["/method"]["get"]["responses"].keys()
+
+
 @pytest.mark.contract("WEB-070")
 async def test_a_problem_has_the_members_of_rfc_9457_and_of_the_envelope(served) -> None:
     answer = await served.client.get("/raise/not-found")

@@ -8,7 +8,7 @@ that it is. A stream keeps its scope open to its end.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from functools import partial
@@ -79,7 +79,8 @@ def awaitable(method: Callable[..., Any], kind: Kind) -> Callable[..., Awaitable
 
 
 class Endpoint:
-    """One route of a controller. `services` are parameters of the method that the container fills."""
+    """One route of a controller. `services` are parameters of the method that the container fills, `catches` what method and
+    controller say of exceptions, the nearer first."""
 
     __slots__ = (
         "_binder", "_catches", "_container", "_controller", "_limits", "_max_body_size", "_method",
@@ -97,7 +98,7 @@ class Endpoint:
         services: Mapping[str, Plan[Any]],
         request_name: str | None,
         kind: Kind,
-        catches: Mapping[type[Exception], int],
+        catches: Sequence[Mapping[type[Exception], int]],
         problems: Problems,
         streams: Streams,
         limits: Limits,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -53,11 +53,14 @@ class Problems:
         """Let exceptions be answered with statuses; what is mapped already stays."""
         self.statuses = {**statuses, **self.statuses}
 
-    def answer(self, error: Exception, scope: Scope, nearer: Mapping[type[Exception], int] | None = None) -> Answer:
-        """The problem that an exception means; `nearer` is asked before the application's own mapping."""
+    def answer(
+        self, error: Exception, scope: Scope, nearer: Sequence[Mapping[type[Exception], int]] = ()
+    ) -> Answer:
+        """The problem that an exception means; those of `nearer` are asked first, one by one."""
         if isinstance(error, InvalidInput):
             return invalid(error, scope)
-        status = (nearest(type(error), nearer) if nearer else None) or nearest(type(error), self.statuses)
+        levels = (nearest(type(error), each) for each in (*nearer, self.statuses))
+        status = next((each for each in levels if each is not None), None)
         if status is not None:
             return mapped(error, status, scope)
         if isinstance(error, HTTPException):
