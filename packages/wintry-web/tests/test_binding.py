@@ -503,6 +503,30 @@ def test_faults_of_signatures_come_together_and_name_place_and_next_step(faults)
     assert len(faults(Wrong)) == 9
 
 
+@pytest.mark.contract("WEB-124")
+def test_an_alias_of_pydantic_s_is_a_fault_that_names_ours(faults) -> None:
+    @controller
+    class Aliased:
+        @get("/query")
+        async def query(self, x: Annotated[int, Query(), Field(alias="num")]) -> None: ...
+
+        @get("/inferred")
+        async def inferred(self, x: Annotated[int, Field(ge=1, validation_alias="num")]) -> None: ...
+
+        @post("/body")
+        async def body(self, x: Annotated[Line, Body(embed=True), Field(alias="num")]) -> None: ...
+
+        @post("/form")
+        async def form(self, x: Annotated[int | None, Form(), Field(alias="num")] = None) -> None: ...
+
+    found = faults(Aliased)
+    assert len(found) == 4
+    for name, marker in {"query": "Query", "inferred": "Query", "body": "Body", "form": "Form"}.items():
+        line = next(each for each in found if f"Aliased.{name}(x):" in each)
+        assert "Field() gives it the alias 'num'" in line
+        assert f"write {marker}(alias='num')" in line
+
+
 # ---- limits
 
 

@@ -287,6 +287,8 @@ def test_whatever_is_invalid_can_be_told(value: Any) -> None:
     answer = Problems().answer(InvalidInput(found, {}), {"type": "http", "path": "/x"})
     told = json.loads(answer.body)
     assert told["errors_total"] == found.error_count()
+    elsewhere = Problems().answer(InvalidInput(found, {"other": ("query", "other")}), {"type": "http", "path": "/x"})
+    assert elsewhere.status == 422  # under a name that binding does not know
     assert len(told["errors"]) == min(20, found.error_count())
     assert len(answer.body) <= 8 * 1024
 

@@ -173,9 +173,10 @@ def shown(found: Mapping[str, Any], places: Mapping[str, tuple[str, str]]) -> di
     told = {"detail": cut(found["msg"]), "code": found["type"]}
     if not places:
         return {"in": "body", "pointer": cut("#" + "".join(f"/{escaped(part)}" for part in location)), **told}
-    source, name = places[location[0]]
+    parameter = location[0] if location else ""
+    source, name = places.get(parameter) or (next(iter(places.values()))[0], "")
     rest = location[1:] if name else location[2:]
-    name = name or str(location[1] if len(location) > 1 else location[0])
+    name = name or str(location[1] if len(location) > 1 else parameter)
     pointer = {"pointer": cut("#" + "".join(f"/{escaped(part)}" for part in rest))} if rest else {}
     return {"in": source, "name": cut(name), **pointer, **told}
 
