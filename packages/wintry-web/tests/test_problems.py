@@ -104,6 +104,37 @@ async def served(serving):
         yield served
 
 
+@pytest.mark.contract("WEB-125")
+@pytest.mark.parametrize(
+    ("detail", "text"),
+    [
+        (5, "5"),
+        ({"field": "sku", "why": ["ü"]}, '{"field": "sku", "why": ["ü"]}'),
+        (["a"], '["a"]'),
+        ({("a", 1): 2}, "{('a', 1): 2}"),
+        (0, "0"),
+    ],
+)
+@pytest.mark.parametrize("how", ["raised", "mapped", "own"])
+async def test_a_detail_that_is_no_text_is_told_as_json(serving, detail: Any, text: str, how: str) -> None:
+    class Odd(NotFoundError):
+        def __init__(self) -> None:
+            super().__init__("odd")
+            self.detail = detail
+
+    @controller
+    class Details:
+        @get("/detail")
+        async def detail(self) -> None:
+            raise HTTPException(400, detail=detail) if how == "raised" else Odd()
+
+    async with serving(Details, errors={Odd: 400} if how == "mapped" else {}) as served:
+        answer = await served.client.get("/detail")
+    assert answer.status_code == (404 if how == "own" else 400)
+    told = answer.json()
+    assert (told["detail"], told["message"], told["data"]) == (text, text, None)
+
+
 @pytest.mark.contract("WEB-123")
 async def test_the_method_is_asked_before_its_controller_and_that_before_the_application(serving) -> None:
     @controller

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from .errors import InvalidInput
+from .errors import HTTPError, InvalidInput
 
 logger = logging.getLogger("wintry.web")
 
@@ -92,15 +92,15 @@ def nearest(kind: type[Exception], statuses: Mapping[type[Exception], int]) -> i
 
 def problem(
     status: int,
-    detail: str,
+    detail: object,
     scope: Scope,
     *,
     headers: Mapping[str, str] | None = None,
     **members: Any,
 ) -> Answer:
-    """A problem; `members` are added to its body."""
+    """A problem; `members` are added to its body. A `detail` that is no text is told as JSON."""
     title = phrase(status)
-    detail = cut(detail, _detail) or title
+    detail = cut(text_of(detail), _detail) or title
     written = [NOSNIFF, *encoded(headers or {})]
     if status in (204, 304):
         return Answer(status, written, b"")
@@ -121,6 +121,16 @@ def problem(
     return Answer(status, [_content_type, *written], json.dumps(document, separators=(",", ":")).encode("ascii"))
 
 
+def text_of(detail: object) -> str:
+    """A text as it is, anything else as its JSON: `HTTPException` takes whatever it is given."""
+    if isinstance(detail, str):
+        return detail
+    try:
+        return json.dumps(detail, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # keys that are no texts, or what holds itself
+        return str(detail)
+
+
 def mapped(error: Exception, status: int, scope: Scope) -> Answer:
     """An exception that was foreseen: up to 499 the client reads its text, above only the status.
 
@@ -128,7 +138,8 @@ def mapped(error: Exception, status: int, scope: Scope) -> Answer:
     """
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if status < 500:
-        return problem(status, str(error), scope, headers=headers)
+        detail = error.detail if isinstance(error, HTTPError) else str(error)
+        return problem(status, detail, scope, headers=headers)
     if status == 503:
         headers.setdefault("retry-after", "1")
     logger.warning("%s %s answered %d: %r", scope.get("method"), scope.get("path"), status, error)
