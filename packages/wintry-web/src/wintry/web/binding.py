@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, NotRequired, TypeAlias
 from urllib.parse import parse_qsl
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator, from_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
@@ -93,6 +93,14 @@ def body_type(parameters: Sequence[Parameter]) -> Any:
         return bodies[0].annotation
     named = bodies or [each for each in parameters if each.source in FORMS]
     return _record("Body", {_member(each): described_as(each) for each in named})
+
+
+def described_body(parameters: Sequence[Parameter]) -> Any:
+    """What the body is documented as: `body_type`, but a form by the names that its fields have on the wire."""
+    forms = [each for each in parameters if each.source in FORMS]
+    if not forms:
+        return body_type(parameters)
+    return _record("Body", {wire.name: _form_field(each, wire) for each in forms for wire in each.wires})
 
 
 # ---- text
@@ -331,6 +339,14 @@ def _embedded(parameter: Parameter) -> bool:
 def _member(parameter: Parameter) -> str:
     """The name of a parameter in a body of several."""
     return parameter.name if parameter.source in FORMS else parameter.marker.alias or parameter.name
+
+
+def _form_field(parameter: Parameter, wire: Wire) -> Any:
+    """A field of a form for the documentation."""
+    if wire.field is not None:
+        return wire.annotation if wire.required else NotRequired[wire.annotation]
+    annotation, description = described_as(parameter), parameter.marker.description
+    return annotation if description is None else Annotated[annotation, Field(description=description)]
 
 
 def _places(parameters: Sequence[Parameter]) -> dict[str, tuple[str, str]]:

@@ -29,7 +29,7 @@ from starlette.responses import Response
 
 from wintry.ioc import Container
 
-from .binding import body_type, compile_binder, media_types
+from .binding import compile_binder, described_body, media_types
 from .docs import pages
 from .endpoint import Endpoint, Kind, current_request
 from .errors import DefinitionError, HTTPError, collecting, report
@@ -273,7 +273,7 @@ def _operation(
         tags=(*shared.mark.tags, *mark.tags),
         deprecated=mark.deprecated,
         parameters=[each for parameter in parameters for each in _described(parameter)],
-        body=body_type(parameters) if types else None,
+        body=described_body(parameters) if types else None,
         body_required=any(each.required for each in in_body),
         media_types=types,
         responses={**({} if _only_other(mark) else {status: success}), **mark.responses},
