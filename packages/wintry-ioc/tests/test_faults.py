@@ -209,11 +209,12 @@ async def test_several_providers_of_what_was_compiled_stand_in_the_report_and_no
     container.compile(Publisher)
     with pytest.raises(InjectionError) as caught:
         await container.__aenter__()
-    assert [str(each) for each in caught.value.faults] == [
-        f"{__name__}.Publisher: 2 providers for {__name__}.Publisher, and one is wanted\n"
-        f"    · {__name__}.Memory\n"
-        f"    · {__name__}.Redis\n"
-        '  → ask for list[Publisher], or tell them apart by name= and Annotated[…, Named("…")]'
+    (fault,) = caught.value.faults
+    assert str(fault).splitlines() == [
+        f"{__name__}.Publisher: 2 providers for {__name__}.Publisher, and one is wanted",
+        f"    · {__name__}.Memory",
+        f"    · {__name__}.Redis",
+        '  → ask for list[Publisher], or tell them apart by name= and Annotated[…, Named("…")]',
     ]
     assert log == []
 

@@ -312,7 +312,19 @@ class Root(RootModel[tuple[str, float]]): ...
         (list[Root | Reading | None], lambda x: [None, Reading(), Root(("a", x))]),
         (dict[str, list[Reading]] | int, lambda x: {"a": [Reading(x)]}),
     ],
-    ids="bare list set dict typed-dict named-tuple dataclass computed root nullable union".split(),
+    ids=[
+        "bare",
+        "list",
+        "set",
+        "dict",
+        "typed-dict",
+        "named-tuple",
+        "dataclass",
+        "computed",
+        "root",
+        "nullable",
+        "union",
+    ],
 )
 def test_it_is_found_wherever_it_stands(model: Any, value: Callable[[float], Any]) -> None:
     responder = compile_responder(model, None, "here")

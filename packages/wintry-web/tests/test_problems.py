@@ -155,7 +155,9 @@ async def test_the_method_is_asked_before_its_controller_and_that_before_the_app
             raise IndexError("of the application")
 
     async with serving(Levels, errors={KeyError: 410, IndexError: 422}) as served:
-        statuses = [(await served.client.get(f"/{each}")).status_code for each in ("method", "controller", "application")]
+        statuses = [
+            (await served.client.get(f"/{each}")).status_code for each in ("method", "controller", "application")
+        ]
         assert statuses == [404, 400, 422]
         paths = served.http.document.as_dict["paths"]
         assert {"400", "404", "410", "422"} <= paths["/method"]["get"]["responses"].keys()

@@ -168,8 +168,8 @@ class Refusal(dict[int, Any]):
         self._name_of = name_of
 
     def __contains__(self, index: object) -> NoReturn:
-        known = isinstance(index, int) and index > EXITS
-        raise _refused(self._name_of(index) if known else "something", self._state)
+        name = self._name_of(index) if isinstance(index, int) and index > EXITS else "something"
+        raise _refused(name, self._state)
 
     def __setitem__(self, index: int, value: Any) -> NoReturn:
         self.__contains__(index)

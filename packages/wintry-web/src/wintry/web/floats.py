@@ -20,7 +20,12 @@ _items: Final = {
     "dict": (b":null",),
 }
 # The kinds of fields, and where their name stands; that of a `model-field` is its key in the model.
-_field_names: Final = {"model-field": "", "typed-dict-field": "", "dataclass-field": "name", "computed-field": "property_name"}
+_field_names: Final = {
+    "model-field": "",
+    "typed-dict-field": "",
+    "dataclass-field": "name",
+    "computed-field": "property_name",
+}
 
 
 def nulls(schema: Any) -> tuple[bytes, ...]:

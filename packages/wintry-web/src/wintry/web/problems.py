@@ -53,9 +53,7 @@ class Problems:
         """Let exceptions be answered with statuses; what is mapped already stays."""
         self.statuses = {**statuses, **self.statuses}
 
-    def answer(
-        self, error: Exception, scope: Scope, nearer: Sequence[Mapping[type[Exception], int]] = ()
-    ) -> Answer:
+    def answer(self, error: Exception, scope: Scope, nearer: Sequence[Mapping[type[Exception], int]] = ()) -> Answer:
         """The problem that an exception means; those of `nearer` are asked first, one by one."""
         if isinstance(error, InvalidInput):
             return invalid(error, scope)
