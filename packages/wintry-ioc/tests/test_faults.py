@@ -9,6 +9,7 @@ from typing import Protocol
 import pytest
 
 from wintry.ioc import (
+    AsyncRequired,
     Container,
     DefinitionError,
     Fault,
@@ -273,7 +274,7 @@ async def test_a_plain_function_cannot_be_given_what_must_be_awaited() -> None:
     container.register(Session)
     container.register(Cache)
     async with container, container.scope():
-        with pytest.raises(InjectionError) as caught:
+        with pytest.raises(AsyncRequired) as caught:
             report()
     assert "is a plain function but needs" in str(caught.value)
     assert "└─ cache:" in str(caught.value)
