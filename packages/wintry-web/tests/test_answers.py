@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -474,6 +475,42 @@ async def test_what_fails_while_the_scope_closes_is_the_answer(calls, path: str)
     answer = await calls.client.get(path)
     assert answer.status_code == 500
     assert "committed" not in answer.text
+
+
+@pytest.mark.contract("WEB-131")
+@pytest.mark.parametrize("path", ["/buffered", "/streamed"])
+async def test_a_provider_may_reset_a_context_variable_and_leave_a_task_group_at_its_end(serving, path: str) -> None:
+    user = ContextVar("user", default="nobody")
+    ended: list[str] = []
+
+    async def session() -> AsyncIterator[Row]:
+        token = user.set("ann")
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            yield Row(sku="a")
+            await asyncio.sleep(0)
+            group.cancel_scope.cancel()
+        user.reset(token)
+        ended.append(user.get())
+
+    @controller
+    class Sessions:
+        row: Row
+
+        @get("/buffered")
+        async def buffered(self) -> str:
+            return user.get()
+
+        @get("/streamed")
+        async def streamed(self) -> StreamingResponse:
+            async def chunks() -> AsyncIterator[str]:
+                yield user.get()
+
+            return StreamingResponse(chunks())
+
+    async with serving(Sessions, services=[(Row, session)]) as served:
+        answer = await served.client.get(path)
+        assert (answer.status_code, answer.text.strip('"'), ended) == (200, "ann", ["nobody"])
 
 
 @pytest.mark.contract("WEB-063")
