@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
 import pytest
 
 from wintry.ioc import (
+    AsyncRequired,
     Container,
     DefinitionError,
     Fault,
@@ -29,6 +30,14 @@ class Publisher(Protocol):
 
 
 class Settings: ...
+
+
+class Memory:
+    def send(self) -> None: ...
+
+
+class Redis:
+    def send(self) -> None: ...
 
 
 @injectable
@@ -183,6 +192,75 @@ def test_two_providers_where_one_is_wanted() -> None:
     )
 
 
+@pytest.mark.contract("IOC-045")
+async def test_several_providers_of_what_was_compiled_stand_in_the_report_and_nothing_is_built() -> None:
+    log: list[str] = []
+
+    def pool() -> Iterator[Settings]:
+        log.append("made")
+        try:
+            yield Settings()
+        finally:
+            log.append("ended")
+
+    container = Container()
+    container.register(Settings, pool)
+    container.register(Publisher, Memory)
+    container.register(Publisher, Redis)
+    container.compile(Publisher)
+    with pytest.raises(InjectionError) as caught:
+        await container.__aenter__()
+    (fault,) = caught.value.faults
+    assert str(fault).splitlines() == [
+        f"{__name__}.Publisher: 2 providers for {__name__}.Publisher, and one is wanted",
+        f"    · {__name__}.Memory",
+        f"    · {__name__}.Redis",
+        '  → ask for list[Publisher], or tell them apart by name= and Annotated[…, Named("…")]',
+    ]
+    assert log == []
+
+
+@pytest.mark.contract("IOC-100")
+@pytest.mark.parametrize("overridden", [None, "with", "async with"])
+async def test_a_start_that_fails_behind_its_singletons_finishes_them(
+    overridden: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    def pool(publisher: Publisher) -> Iterator[Settings]:
+        log.append("made")
+        try:
+            yield Settings()
+        finally:
+            log.append("ended")
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("cannot be compiled")
+
+    container = Container()
+    container.register(Settings, pool)
+    container.register(Publisher, Memory)
+    container.compile(Settings)
+    if overridden is None:
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="cannot be compiled"):
+            patch.setattr("wintry.ioc.program.compile_root", refuse)
+            await container.__aenter__()
+        assert log == ["made", "ended"]
+    async with container, container.scope() as scope:
+        if overridden is not None:
+            override = container.override({Publisher: Redis()})
+            with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="cannot be compiled"):
+                patch.setattr("wintry.ioc.program.compile_root", refuse)
+                if overridden == "with":
+                    override.__enter__()
+                else:
+                    await override.__aenter__()
+            assert log == ["made", "made", "ended"]
+        assert isinstance(scope.get_nowait(Settings), Settings)
+        assert isinstance(container.get(Publisher), Memory)
+    assert log == ["made", "ended"] * 2 if overridden is None else ["made", "made", "ended", "ended"]
+
+
 @pytest.mark.contract("IOC-046")
 async def test_a_plain_function_cannot_be_given_what_must_be_awaited() -> None:
     async def settings() -> AsyncIterator[Settings]:
@@ -196,7 +274,7 @@ async def test_a_plain_function_cannot_be_given_what_must_be_awaited() -> None:
     container.register(Session)
     container.register(Cache)
     async with container, container.scope():
-        with pytest.raises(InjectionError) as caught:
+        with pytest.raises(AsyncRequired) as caught:
             report()
     assert "is a plain function but needs" in str(caught.value)
     assert "└─ cache:" in str(caught.value)

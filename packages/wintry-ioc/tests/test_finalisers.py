@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Literal
 
+import anyio
 import pytest
 
-from wintry.ioc import AsyncRequired, Container, Lifetime, NotProvided
+from wintry.ioc import AsyncRequired, Container, Lifetime, NotProvided, ScopeClosed
 
 pytestmark = pytest.mark.anyio
 Outcome = Literal["ok", "error", "cancelled"]
@@ -18,6 +22,9 @@ class First: ...
 
 
 class Second: ...
+
+
+class Settled: ...
 
 
 def factories(kind: str, log: list[str]) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -275,3 +282,276 @@ async def test_leaving_synchronously_what_ends_asynchronously_is_refused() -> No
             scope.get_nowait(Second)
             await scope.get(First)
     assert log == ["second"]
+
+
+@pytest.mark.contract("IOC-101")
+@pytest.mark.parametrize("lifetime", ["singleton", "scoped"])
+@pytest.mark.parametrize("outcome", ["ok", "error", "cancelled"])
+async def test_a_finaliser_runs_in_the_task_and_context_of_its_scope(lifetime: Lifetime, outcome: Outcome) -> None:
+    tenant = ContextVar("tenant", default="nobody")
+    log: list[str] = []
+
+    async def listen() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            log.append("listener ended")
+
+    async def first() -> AsyncIterator[First]:
+        token = tenant.set("acme")
+        try:
+            yield First()
+        finally:
+            await asyncio.sleep(0)
+            tenant.reset(token)
+            log.append(f"{tenant.get()} in {'its' if asyncio.current_task() is task else 'another'} task")
+
+    async def second(first: First) -> AsyncIterator[Second]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(listen)
+            yield Second()
+            group.cancel_scope.cancel()
+
+    container = Container()
+    container.register(First, first, lifetime=lifetime)
+    container.register(Second, second, lifetime=lifetime)
+
+    async def run() -> None:
+        async with container, container.scope() as scope:
+            await scope.get(Second)
+            await asyncio.sleep(0.001)
+            await leave(outcome)
+
+    task = asyncio.ensure_future(run())
+    (result,) = await asyncio.gather(task, return_exceptions=True)
+    if outcome == "error":  # a task group wraps what leaves it
+        assert isinstance(result, BaseExceptionGroup)
+        assert result.subgroup(ValueError) is not None
+    else:
+        assert isinstance(result, asyncio.CancelledError if outcome == "cancelled" else type(None))
+    assert log == ["listener ended", "nobody in its task"]
+
+
+@pytest.mark.contract("IOC-032")
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_cancellation_asked_for_before_the_end_does_not_reach_a_finaliser(before: bool) -> None:
+    log: list[str] = []
+
+    async def first() -> AsyncIterator[First]:
+        try:
+            yield First()
+        finally:
+            if not before:
+                asyncio.get_running_loop().call_soon(outside.run, task.cancel)
+            for _ in range(3):
+                await asyncio.sleep(0)
+                log.append("went on")
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+
+    async def run() -> None:
+        async with container:
+            async with container.scope() as scope:
+                await scope.get(First)
+                if before:
+                    task.cancel()
+            log.append("left")
+
+    outside = contextvars.copy_context()
+    task = asyncio.ensure_future(run())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert log == ["went on"] * 3
+
+
+@pytest.mark.contract("IOC-102")
+@pytest.mark.parametrize("limit", ["asyncio", "anyio"])
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_finaliser_can_limit_its_own_time(limit: str, nested: bool) -> None:
+    log: list[str] = []
+
+    async def first() -> AsyncIterator[First]:
+        yield First()
+        try:
+            if limit == "asyncio":
+                async with asyncio.timeout(0.01):
+                    await asyncio.Event().wait()
+            else:
+                with anyio.fail_after(0.01):
+                    await anyio.Event().wait()
+        except TimeoutError:
+            log.append("too long")
+
+    async def second(first: First) -> AsyncIterator[Second]:
+        yield Second()
+        async with other.scope() as scope:
+            await scope.get(First)
+
+    container, other = Container(), Container()
+    for each in (container, other):
+        each.register(First, first, lifetime="scoped")
+    container.register(Second, second)
+    async with container, other, container.scope() as scope:
+        await scope.get(Second if nested else First)
+    assert log == ["too long"] * (2 if nested else 1)
+
+
+@pytest.mark.contract("IOC-032")
+async def test_an_outer_limit_waits_for_the_finalisers() -> None:
+    proceed, log = asyncio.Event(), []
+
+    async def first() -> AsyncIterator[First]:
+        yield First()
+        asyncio.get_running_loop().call_later(0.05, proceed.set)
+        await proceed.wait()
+        log.append("ended")
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+
+    async def use() -> None:
+        async with container.scope() as scope:
+            await scope.get(First)
+
+    async with container:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await use()
+        proceed.clear()
+        with anyio.move_on_after(0.01) as limit:
+            await use()
+        assert limit.cancelled_caught
+    assert log == ["ended", "ended"]
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
+@pytest.mark.contract("IOC-032")
+async def test_a_checkpoint_of_anyio_in_a_finaliser_ends_with_the_cancel_scope_around_it() -> None:
+    log: list[str] = []
+
+    async def first() -> AsyncIterator[First]:
+        try:
+            yield First()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+                log.append("shielded")
+            await anyio.lowlevel.checkpoint()
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+    async with container:
+        with anyio.move_on_after(5) as outer:
+            async with container.scope() as scope:
+                await scope.get(First)
+                outer.cancel()
+                await anyio.sleep_forever()
+    assert log == ["shielded"]
+
+
+@pytest.mark.contract("IOC-033")
+async def test_a_task_group_of_a_provider_that_fails_at_its_end_is_told_as_what_it_is() -> None:
+    ending = asyncio.Event()
+
+    async def fail() -> None:
+        await ending.wait()
+        raise OSError("child")
+
+    async def first() -> AsyncIterator[First]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            yield First()
+            ending.set()
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+    async with container:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with container.scope() as scope:
+                await scope.get(First)
+    assert caught.value.subgroup(OSError) is not None
+
+
+@pytest.mark.contract("IOC-103")
+@pytest.mark.parametrize("kind", ["async generator", "generator", "async"])
+@pytest.mark.parametrize("lifetime", ["scoped", "transient"])
+async def test_what_is_still_being_built_when_its_scope_ends_is_finished_and_refused(
+    kind: str, lifetime: Lifetime
+) -> None:
+    building, proceed, log = asyncio.Event(), asyncio.Event(), []
+
+    async def ready() -> Settled:
+        building.set()
+        await proceed.wait()
+        return Settled()
+
+    async def first_async(settled: Settled) -> AsyncIterator[First]:
+        building.set()
+        await proceed.wait()
+        try:
+            log.append("open")
+            yield First()
+        except ScopeClosed:
+            log.append("told")
+            raise
+        finally:
+            await asyncio.sleep(0)
+            log.append("closed")
+
+    def first(settled: Settled) -> Iterator[First]:
+        log.append("open")
+        yield First()
+
+    def plain(settled: Settled) -> First:
+        return First()
+
+    container = Container()
+    if kind == "async generator":
+        container.register(Settled)
+        container.register(First, first_async, lifetime=lifetime)
+    else:
+        container.register(Settled, ready, lifetime="scoped")
+        container.register(First, first if kind == "generator" else plain, lifetime=lifetime)
+    async with container:
+        async with container.scope() as scope:
+            tasks = [asyncio.ensure_future(scope.get(First)) for _ in range(2)]
+            await building.wait()
+        proceed.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in results] == [ScopeClosed, ScopeClosed]
+        assert "was asked of a scope that has ended" in str(results[0])
+        async with container.scope() as other:  # nothing of it is left for the others
+            assert isinstance(await other.get(First), First)
+            log.append("in use")
+    before, after = log[: log.index("in use")], log[log.index("in use") + 1 :]
+    if kind == "async generator":
+        times = 1 if lifetime == "scoped" else 2
+        assert sorted(before) == sorted([*["open", "told", "closed"] * times, "open"])
+        assert after == ["closed"]
+
+
+@pytest.mark.contract("IOC-103")
+async def test_what_a_thread_builds_while_its_scope_ends_is_finished_and_refused() -> None:
+    building, proceed, log = threading.Event(), threading.Event(), []
+
+    def first() -> Iterator[First]:
+        building.set()
+        assert proceed.wait(10)
+        try:
+            yield First()
+        finally:
+            log.append("closed")
+
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+    async with container:
+        async with container.scope() as scope:
+            task = asyncio.ensure_future(asyncio.to_thread(scope.get_nowait, First))
+            await asyncio.to_thread(building.wait, 10)
+        proceed.set()
+        with pytest.raises(ScopeClosed, match="has ended"):
+            await task
+        assert log == ["closed"]

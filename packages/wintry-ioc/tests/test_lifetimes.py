@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import Annotated, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import pytest
 
@@ -15,6 +15,7 @@ from wintry.ioc import (
     Container,
     ContainerStateError,
     DefinitionError,
+    Lifetime,
     Named,
     NotProvided,
     ScopeClosed,
@@ -504,3 +505,53 @@ def test_what_cannot_be_a_factory_is_refused_where_it_is_registered() -> None:
     with pytest.raises(DefinitionError, match="unknown lifetime 'request'"):
         container.register(Container, lifetime="request")  # type: ignore[arg-type]  # wrong on purpose
     assert not container.provides(int)
+
+
+def chain(container: Container, length: int, lifetime: Lifetime | None) -> list[type[Any]]:
+    """Classes that need one another, the first one nothing."""
+    links: list[type[Any]] = []
+    for number in range(length):
+        made: type[Any] = type(f"Link{number}", (), {"__annotations__": {"below": links[-1]} if links else {}})
+        links.append(injectable(made))
+        container.register(links[-1], lifetime=lifetime)
+    return links
+
+
+@pytest.mark.contract("IOC-104")
+@pytest.mark.parametrize("lifetime", ["singleton", "scoped", "transient", None])
+async def test_a_chain_of_any_length_is_wired(lifetime: Lifetime | None) -> None:
+    container = Container()
+    first, *_, last = chain(container, 1200, lifetime)
+    container.compile(last)
+    async with container:
+        async with container.scope() as scope:
+            found, depth = await scope.get(last), 1
+            while type(found) is not first:
+                found, depth = found.below, depth + 1
+            assert depth == 1200
+        assert len(container.tree(last).splitlines()) == 1200
+        replaced = first()
+        async with container.override({first: replaced}), container.scope() as scope:
+            found = await scope.get(last)
+            while type(found) is not first:
+                found = found.below
+            assert found is replaced
+
+
+@pytest.mark.contract("IOC-104")
+@pytest.mark.parametrize(("closed", "told"), [(False, "nothing provides it"), (True, "needs itself: a cycle")])
+def test_the_fault_of_a_long_chain_is_told(closed: bool, told: str) -> None:
+    container = Container()
+    links = chain(container, 1200, None)
+    looped = Container()
+
+    def make(it: object) -> Any: ...
+
+    make.__annotations__["it"] = links[-1] if closed else Request
+    looped.register(links[0], make)
+    for each in links[1:]:
+        looped.register(each)
+    assert not container.faults
+    (fault,) = looped.faults
+    assert told in str(fault)
+    assert len(str(fault).splitlines()) > 1200

@@ -3,19 +3,22 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, computed_field
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from typing_extensions import TypedDict
 
 from wintry.ioc import Container
 from wintry.web import DataResponse, Problems, compile_routes, controller, delete, get, head, post
+from wintry.web.errors import InvalidAnswer
 from wintry.web.respond import compile_responder
 
 pytestmark = pytest.mark.anyio
@@ -217,6 +220,133 @@ async def test_an_answer_that_is_not_what_was_declared_is_a_500(client, caplog, 
     assert "set-cookie" not in answer.headers
 
 
+class Measured(BaseModel):
+    value: float = 0.0
+    note: str | None = None
+
+
+class Told(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+    value: float
+    note: str | None = None
+
+
+@pytest.mark.contract("WEB-128")
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1.5"])
+async def test_a_float_that_is_no_number_is_a_500(serving, caplog, number: str) -> None:
+    value = float(number)
+
+    @controller
+    class Floats:
+        @get("/enveloped")
+        async def enveloped(self) -> DataResponse[list[Measured]]:
+            return DataResponse(data=[Measured(), Measured(value=value, note="NaN")])
+
+        @get("/bare")
+        async def bare(self) -> dict[str, float]:
+            return {"value": value}
+
+        @get("/whatever", response_model=None)
+        async def whatever(self) -> Any:
+            return {"text": "NaN", "value": value}
+
+        @get("/untyped")
+        async def untyped(self) -> DataResponse:  # type: ignore[type-arg]  # a bare envelope is what is tried
+            return DataResponse(data={"text": "Infinity", "value": value})
+
+        @get("/told")
+        async def told(self) -> Told:
+            return Told(value=value)
+
+    async with serving(Floats) as served:
+        for path in ("enveloped", "bare", "whatever", "untyped"):
+            caplog.clear()
+            answer = await served.client.get(f"/{path}")
+            if number == "1.5":
+                assert "1.5" in answer.text
+            else:
+                assert answer.status_code == 500
+                assert "answered what JSON cannot hold" in caplog.text
+                assert "is no number" in caplog.text
+        assert (await served.client.get("/told")).status_code == 200
+
+
+class Fields(TypedDict):
+    x: float
+
+
+class Pair(NamedTuple):
+    left: int
+    right: float
+
+
+@dataclass
+class Reading:
+    x: float = 1.5
+
+
+class Computed(BaseModel):
+    x: float = Field(1.5, serialization_alias="größe")
+
+    @computed_field(alias="the total")  # type: ignore[prop-decorator]  # as pydantic's documentation writes it
+    @property
+    def total(self) -> float:
+        return self.x
+
+
+class Root(RootModel[tuple[str, float]]): ...
+
+
+@pytest.mark.contract("WEB-128")
+@pytest.mark.parametrize(
+    ("model", "value"),
+    [
+        (float, lambda x: x),
+        (list[float], lambda x: [1.5, x]),
+        (set[float], lambda x: {x}),
+        (dict[str, float], lambda x: {"a": x}),
+        (Fields, lambda x: {"x": x}),
+        (Pair, lambda x: Pair(1, x)),
+        (Reading, lambda x: Reading(x)),
+        (Computed, lambda x: Computed(x=x)),
+        (Root, lambda x: Root(("a", x))),
+        (list[Root | Reading | None], lambda x: [None, Reading(), Root(("a", x))]),
+        (dict[str, list[Reading]] | int, lambda x: {"a": [Reading(x)]}),
+    ],
+    ids=[
+        "bare",
+        "list",
+        "set",
+        "dict",
+        "typed-dict",
+        "named-tuple",
+        "dataclass",
+        "computed",
+        "root",
+        "nullable",
+        "union",
+    ],
+)
+def test_it_is_found_wherever_it_stands(model: Any, value: Callable[[float], Any]) -> None:
+    responder = compile_responder(model, None, "here")
+    assert b"1.5" in responder.respond(value(1.5)).body
+    with pytest.raises(InvalidAnswer, match="NaN is no number"):
+        responder.respond(value(float("nan")))
+
+
+@pytest.mark.contract("WEB-128")
+def test_a_float_that_may_be_null_is_null() -> None:
+    responder = compile_responder(dict[str, float | None], None, "here")
+    assert responder.respond({"a": float("nan"), "b": None}).body == b'{"a":null,"b":null}'
+
+
+@pytest.mark.contract("WEB-129")
+@pytest.mark.parametrize("status", [100, 101, 199, 600])
+def test_an_envelope_has_the_status_of_an_answer(status: int) -> None:
+    with pytest.raises(ValidationError, match="status_code"):
+        DataResponse(status_code=status)
+
+
 @pytest.mark.contract("WEB-057")
 async def test_a_location_is_percent_encoded(client) -> None:
     answer = await client.get("/located")
@@ -345,6 +475,42 @@ async def test_what_fails_while_the_scope_closes_is_the_answer(calls, path: str)
     answer = await calls.client.get(path)
     assert answer.status_code == 500
     assert "committed" not in answer.text
+
+
+@pytest.mark.contract("WEB-131")
+@pytest.mark.parametrize("path", ["/buffered", "/streamed"])
+async def test_a_provider_may_reset_a_context_variable_and_leave_a_task_group_at_its_end(serving, path: str) -> None:
+    user = ContextVar("user", default="nobody")
+    ended: list[str] = []
+
+    async def session() -> AsyncIterator[Row]:
+        token = user.set("ann")
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            yield Row(sku="a")
+            await asyncio.sleep(0)
+            group.cancel_scope.cancel()
+        user.reset(token)
+        ended.append(user.get())
+
+    @controller
+    class Sessions:
+        row: Row
+
+        @get("/buffered")
+        async def buffered(self) -> str:
+            return user.get()
+
+        @get("/streamed")
+        async def streamed(self) -> StreamingResponse:
+            async def chunks() -> AsyncIterator[str]:
+                yield user.get()
+
+            return StreamingResponse(chunks())
+
+    async with serving(Sessions, services=[(Row, session)]) as served:
+        answer = await served.client.get(path)
+        assert (answer.status_code, answer.text.strip('"'), ended) == (200, "ann", ["nobody"])
 
 
 @pytest.mark.contract("WEB-063")

@@ -356,6 +356,42 @@ class TestComponents:
             await app.quiesce()
             assert [each for each in log if each.startswith("drain")] == ["drain ears"]
 
+    @pytest.mark.contract("WEB-130")
+    async def test_work_of_others_is_taken_up_no_more_before_streams_and_requests_end(
+        self, make_package: MakePackage
+    ) -> None:
+        log: list[str] = []
+
+        class Relaying(Fake):
+            async def quiesce(self) -> None:
+                log.append(f"quiesce {self.name}")
+
+        class Stubborn(Fake):
+            async def quiesce(self) -> None:
+                log.append(f"quiesce {self.name}")
+                raise RuntimeError("no")
+
+        bus = Relaying("bus", log, after=("store",))
+        app = App(
+            make_package(),
+            components=[
+                Fake("store", log),
+                bus,
+                Stubborn("other", log, after=("bus",)),
+                Fake("ears", log, intake=True),
+            ],
+        )
+
+        async with app.running():
+            assert app.http is not None
+            app.http.streams.close = lambda: log.append("streams")  # type: ignore[method-assign]  # it is watched
+            log.clear()
+            await app.quiesce()
+            assert log == ["drain ears", "quiesce other", "quiesce bus", "streams"]
+
+        assert log[4:7] == ["drain other", "drain bus", "drain store"]
+        assert [each for each in log if each.startswith("quiesce")] == ["quiesce other", "quiesce bus"]
+
     def test_a_circle_is_told(self) -> None:
         with pytest.raises(ValueError, match="a, b wait for one another"):
             ordered([Fake("a", [], after=("b",)), Fake("b", [], after=("a",))])

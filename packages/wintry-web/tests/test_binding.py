@@ -7,12 +7,16 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
+import anyio
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
+from starlette.routing import Mount
 
 from wintry.web import (
     Body,
@@ -169,6 +173,33 @@ async def test_binding_leaves_the_request_as_it_was(client) -> None:
     assert (await client.get("/b/renamed-only/o1")).json() == {"orderid": "o1"}
 
 
+@controller
+class Swapped:
+    @get("/swap/{a}/{b}")
+    async def swap(self, a: Annotated[str, Path(alias="b")], b: Annotated[str, Path(alias="a")]) -> list[str]:
+        return [a, b]
+
+    @get("/query/{b}")
+    async def query(self, b: str, tenant: str = "none", x: Annotated[str, Header()] = "none") -> list[str]:
+        return [b, tenant, x]
+
+
+@pytest.mark.contract("WEB-121")
+async def test_aliases_of_path_parameters_may_swap_their_names(serving) -> None:
+    async with serving(Swapped) as served:
+        assert (await served.client.get("/swap/1/2")).json() == ["2", "1"]
+
+
+@pytest.mark.contract("WEB-121")
+async def test_what_a_mount_takes_from_the_path_fills_no_parameter_of_another_source(serving) -> None:
+    async with serving(Swapped) as served:
+        app = Starlette(routes=[Mount("/{tenant}/{x}", app=served.app)])
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as client:
+            assert (await client.get("/acme/y/query/1")).json() == ["1", "none", "none"]
+            assert (await client.get("/acme/y/query/1?tenant=other")).json() == ["1", "other", "none"]
+            assert (await client.get("/acme/y/swap/1/2")).json() == ["2", "1"]
+
+
 @pytest.mark.contract("WEB-010")
 async def test_a_path_parameter_that_does_not_fit_is_a_422_that_names_it(client) -> None:
     answer = await client.get("/b/path/seven/x")
@@ -268,11 +299,71 @@ async def test_what_the_container_provides_and_the_request_are_injected_beside_a
     assert answer.json() == [7, "LAMP", True, "noon", content]
 
 
+@controller(prefix="/asks")
+class Asks:
+    request: Request
+
+    @post("/json")
+    async def json(self, line: Line) -> list[Any]:
+        return [line.sku, (await self.request.body()).decode(), await self.request.json()]
+
+    @post("/optional")
+    async def optional(self, line: Line | None = None) -> list[Any]:
+        return [line, (await self.request.body()).decode()]
+
+    @post("/form")
+    async def form(self, name: Annotated[str, Form()]) -> list[Any]:
+        return [name, (await self.request.form())["name"]]
+
+    @post("/both")
+    async def both(self, name: Annotated[str, Form()], request: Request) -> list[Any]:
+        return [name, (await request.form())["name"], request is self.request]
+
+    @post("/raw")
+    async def raw(self) -> str:
+        return (await self.request.body()).decode()
+
+
+@pytest.mark.contract("WEB-120")
+async def test_a_request_injected_into_a_controller_has_the_body_that_was_bound(serving) -> None:
+    async with serving(Asks) as served:
+        client = served.client
+        with anyio.fail_after(5):
+            assert (await client.post("/asks/json", json={"sku": "LAMP", "qty": 1})).json() == [
+                "LAMP",
+                '{"sku":"LAMP","qty":1}',
+                {"sku": "LAMP", "qty": 1},
+            ]
+            assert (await client.post("/asks/optional")).json() == [None, ""]
+            for form in ({"data": {"name": "Ann"}}, {"files": {"name": (None, b"Ann")}}):
+                assert (await client.post("/asks/form", **form)).json() == ["Ann", "Ann"]
+                assert (await client.post("/asks/both", **form)).json() == ["Ann", "Ann", True]
+            assert (await client.post("/asks/raw", content="raw")).json() == "raw"
+
+
 @pytest.mark.contract("WEB-016")
 async def test_forms_urlencoded_and_multipart(client) -> None:
     assert (await client.post("/b/form", data={"name": "Ann", "ages": ["1", "2"]})).json() == ["Ann", [1, 2]]
     files = {"first": ("a.txt", b"one"), "content": ("b.txt", b"two")}
     assert (await client.post("/b/files", files=files, data={"note": "n"})).json() == ["a.txt", "one", "two", "n"]
+
+
+@pytest.mark.contract("WEB-122")
+async def test_a_file_as_bytes_may_have_another_name_on_the_wire(serving) -> None:
+    @controller
+    class Uploads:
+        @post("/one")
+        async def one(self, data: Annotated[bytes, File(alias="up-load")]) -> str:
+            return data.decode()
+
+        @post("/many")
+        async def many(self, data: Annotated[list[bytes], File(alias="up-load")], note: Annotated[str, Form()]) -> str:
+            return "".join(each.decode() for each in data) + note
+
+    async with serving(Uploads) as served:
+        one = ("up-load", ("a.txt", b"one"))
+        assert (await served.client.post("/one", files=[one])).json() == "one"
+        assert (await served.client.post("/many", files=[one, one], data={"note": "!"})).json() == "oneone!"
 
 
 @pytest.mark.contract("WEB-016")
@@ -410,6 +501,30 @@ def test_faults_of_signatures_come_together_and_name_place_and_next_step(faults)
         line = next(each for each in faults(Wrong) if f"Wrong.{place}:" in each)
         assert reason in line, found
     assert len(faults(Wrong)) == 9
+
+
+@pytest.mark.contract("WEB-124")
+def test_an_alias_of_pydantic_s_is_a_fault_that_names_ours(faults) -> None:
+    @controller
+    class Aliased:
+        @get("/query")
+        async def query(self, x: Annotated[int, Query(), Field(alias="num")]) -> None: ...
+
+        @get("/inferred")
+        async def inferred(self, x: Annotated[int, Field(ge=1, validation_alias="num")]) -> None: ...
+
+        @post("/body")
+        async def body(self, x: Annotated[Line, Body(embed=True), Field(alias="num")]) -> None: ...
+
+        @post("/form")
+        async def form(self, x: Annotated[int | None, Form(), Field(alias="num")] = None) -> None: ...
+
+    found = faults(Aliased)
+    assert len(found) == 4
+    for name, marker in {"query": "Query", "inferred": "Query", "body": "Body", "form": "Form"}.items():
+        line = next(each for each in found if f"Aliased.{name}(x):" in each)
+        assert "Field() gives it the alias 'num'" in line
+        assert f"write {marker}(alias='num')" in line
 
 
 # ---- limits

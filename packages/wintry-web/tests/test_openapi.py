@@ -7,14 +7,17 @@ import openapi_pydantic
 import pytest
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
+from starlette.requests import Request
 
 from wintry.web import (
     Cookie,
     DataResponse,
+    File,
     Form,
     Header,
     HttpOptions,
     NotFoundError,
+    Path,
     Query,
     ServerSentEvent,
     catches,
@@ -165,6 +168,89 @@ async def test_bodies(document) -> None:
     schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
     assert schema["properties"]["file"]["format"] == "binary"
     assert schema["required"] == ["file", "note"]
+
+
+class Login(BaseModel):
+    user: str
+    password: str = Field(min_length=3, alias="pass-word")
+    stay: bool = False
+
+
+@controller
+class Places:
+    @get("/o/{x}")
+    async def segment(self, x: int) -> None: ...
+
+    @get("/o/{x:path}")
+    async def rest(self, x: str) -> None: ...
+
+    @get("/p/{x}/of/{y}")
+    async def read(self, x: int, y: str) -> None: ...
+
+    @post("/p/{y}/of/{x}")
+    async def write(self, y: str, z: Annotated[int, Path(alias="x")]) -> None: ...
+
+    @delete("/p/{any}/of/{thing}")
+    async def drop(self, request: Request) -> None: ...
+
+    @post("/login")
+    async def login(self, form: Annotated[Login, Form()]) -> str:
+        return form.user
+
+    @post("/fields")
+    async def fields(
+        self,
+        user: Annotated[str, Form(alias="user-name", description="Who")],
+        files: Annotated[list[bytes], File(alias="up-load")],
+        login: Annotated[Login | None, Form()] = None,
+        age: Annotated[int, Form(), Field(ge=1)] = 7,
+    ) -> str:
+        return user
+
+
+@pytest.mark.contract("WEB-126")
+async def test_routes_at_one_place_are_one_path_and_no_operation_is_lost(serving) -> None:
+    async with serving(Places, options=HttpOptions(docs=False)) as served:
+        document = served.http.document.as_dict
+    openapi_pydantic.OpenAPI.model_validate(document)
+    names = {
+        (path, method): [(each["name"], each["schema"]["type"]) for each in operation["parameters"]]
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if "parameters" in operation
+    }
+    assert names == {
+        ("/o/{x}", "get"): [("x", "integer")],
+        ("/o/{x_path}", "get"): [("x_path", "string")],
+        ("/p/{x}/of/{y}", "get"): [("x", "integer"), ("y", "string")],
+        ("/p/{x}/of/{y}", "post"): [("x", "string"), ("y", "integer")],
+        ("/p/{x}/of/{y}", "delete"): [("x", "string"), ("y", "string")],
+    }
+
+
+@pytest.mark.contract("WEB-127")
+async def test_a_form_is_described_as_it_is_sent(serving) -> None:
+    async with serving(Places) as served:
+        paths = served.http.document.as_dict["paths"]
+        schemas = served.http.document.as_dict["components"]["schemas"]
+        data = {"user": "ann", "pass-word": "secret"}
+        assert (await served.client.post("/login", data=data)).json() == "ann"
+
+    def body(path: str, kind: str) -> dict[str, Any]:
+        schema = paths[path]["post"]["requestBody"]["content"][kind]["schema"]
+        found: dict[str, Any] = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        return found
+
+    login = body("/login", "application/x-www-form-urlencoded")
+    assert login["required"] == ["user", "pass-word"]
+    assert login["properties"].keys() == {"user", "pass-word", "stay"}
+    assert login["properties"]["pass-word"]["minLength"] == 3
+    fields = body("/fields", "multipart/form-data")
+    assert fields["required"] == ["user-name", "up-load"]
+    assert fields["properties"].keys() == {"user-name", "up-load", "user", "pass-word", "stay", "age"}
+    assert fields["properties"]["user-name"]["description"] == "Who"
+    assert fields["properties"]["up-load"]["items"]["format"] == "binary"
+    assert (fields["properties"]["age"]["minimum"], fields["properties"]["age"]["default"]) == (1, 7)
 
 
 @pytest.mark.contract("WEB-103")

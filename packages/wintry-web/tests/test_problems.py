@@ -104,6 +104,65 @@ async def served(serving):
         yield served
 
 
+@pytest.mark.contract("WEB-125")
+@pytest.mark.parametrize(
+    ("detail", "text"),
+    [
+        (5, "5"),
+        ({"field": "sku", "why": ["ü"]}, '{"field": "sku", "why": ["ü"]}'),
+        (["a"], '["a"]'),
+        ({("a", 1): 2}, "{('a', 1): 2}"),
+        (0, "0"),
+    ],
+)
+@pytest.mark.parametrize("how", ["raised", "mapped", "own"])
+async def test_a_detail_that_is_no_text_is_told_as_json(serving, detail: Any, text: str, how: str) -> None:
+    class Odd(NotFoundError):
+        def __init__(self) -> None:
+            super().__init__("odd")
+            self.detail = detail
+
+    @controller
+    class Details:
+        @get("/detail")
+        async def detail(self) -> None:
+            raise HTTPException(400, detail=detail) if how == "raised" else Odd()
+
+    async with serving(Details, errors={Odd: 400} if how == "mapped" else {}) as served:
+        answer = await served.client.get("/detail")
+    assert answer.status_code == (404 if how == "own" else 400)
+    told = answer.json()
+    assert (told["detail"], told["message"], told["data"]) == (text, text, None)
+
+
+@pytest.mark.contract("WEB-123")
+async def test_the_method_is_asked_before_its_controller_and_that_before_the_application(serving) -> None:
+    @controller
+    @catches(KeyError, 400)
+    class Levels:
+        @catches(LookupError, 404)
+        @get("/method")
+        async def method(self) -> None:
+            raise KeyError("of the method's base")
+
+        @get("/controller")
+        async def controller(self) -> None:
+            raise KeyError("of the controller")
+
+        @catches(KeyError, 409)
+        @get("/application")
+        async def application(self) -> None:
+            raise IndexError("of the application")
+
+    async with serving(Levels, errors={KeyError: 410, IndexError: 422}) as served:
+        statuses = [
+            (await served.client.get(f"/{each}")).status_code for each in ("method", "controller", "application")
+        ]
+        assert statuses == [404, 400, 422]
+        paths = served.http.document.as_dict["paths"]
+        assert {"400", "404", "410", "422"} <= paths["/method"]["get"]["responses"].keys()
+
+
 @pytest.mark.contract("WEB-070")
 async def test_a_problem_has_the_members_of_rfc_9457_and_of_the_envelope(served) -> None:
     answer = await served.client.get("/raise/not-found")
@@ -261,6 +320,8 @@ def test_whatever_is_invalid_can_be_told(value: Any) -> None:
     answer = Problems().answer(InvalidInput(found, {}), {"type": "http", "path": "/x"})
     told = json.loads(answer.body)
     assert told["errors_total"] == found.error_count()
+    elsewhere = Problems().answer(InvalidInput(found, {"other": ("query", "other")}), {"type": "http", "path": "/x"})
+    assert elsewhere.status == 422  # under a name that binding does not know
     assert len(told["errors"]) == min(20, found.error_count())
     assert len(answer.body) <= 8 * 1024
 

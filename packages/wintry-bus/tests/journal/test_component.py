@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import ValidationError
@@ -114,6 +115,36 @@ async def test_without_backends_everything_is_in_memory() -> None:
         await container.get(Bus).handle(Go(sku="a"))
         assert Bus.heard == ["a"]
         assert (await container.get(BusComponent).check())["bus"]["status"] == "ok"
+
+
+@pytest.mark.contract("BUS-706")
+async def test_before_it_drains_it_takes_nothing_of_others_and_delivers_what_is_handled_here(tmp_path: Path) -> None:
+    async with running(settings(tmp_path, journal="default"), tmp_path) as container:
+        runtime, component = container.get(Runtime), container.get(BusComponent)
+        journal, target = runtime.journal, next(each for each in runtime.known.handlers if each.endswith("went"))
+
+        async def left_by_another(sku: str) -> None:
+            body = b'{"sku":"%b"}' % sku.encode()
+            row = Row(id=str(uuid4()), target=target, type="Went", version=1, body=body, correlation_id="c")
+            await journal.append([row], owner="another process", lease=0.0)
+
+        await left_by_another("taken")
+        async with asyncio.timeout(10):
+            while Bus.heard != ["taken"]:
+                await asyncio.sleep(0.01)
+        await component.quiesce()
+        assert (await component.check())["bus"]["status"] == "ok"
+        claimed = runtime.dispatcher.claimed
+        await left_by_another("left")
+        runtime.dispatcher.claim_soon()  # as when a lane becomes free
+        for sku in ("here", "and here"):
+            await container.get(Bus).handle(Go(sku=sku))
+        await container.get(Bus).handle(Go(sku="behind"))
+        async with asyncio.timeout(10):
+            while len(Bus.heard) < 4:
+                await asyncio.sleep(0.01)
+    assert Bus.heard == ["taken", "here", "and here", "behind"]
+    assert runtime.dispatcher.claimed == claimed
 
 
 @pytest.mark.contract("BUS-351")

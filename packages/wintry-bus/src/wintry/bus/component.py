@@ -49,6 +49,7 @@ class BusComponent:
         self._durable: Durable | None = None
         self._runtime: Runtime | None = None
         self._brokers: tuple[str, ...] = ()
+        self._quiet = False
 
     def providers(self, settings: Any) -> Mapping[Any, Callable[..., Any]]:
         """`Runtime` and `Publisher`, as the settings want them. Raises SettingsError for settings that cannot work."""
@@ -101,7 +102,7 @@ class BusComponent:
         transports = self._runtime.transports
         answers = await asyncio.gather(*(answer(transports[name]) for name in self._brokers))
         health = await self._runtime.health()
-        ticking = self._durable is None or self._durable.housekeeping.ticking
+        ticking = self._durable is None or self._durable.housekeeping.ticking or self._quiet
         detail = f"{health.pending} pending, {health.parked} parked"
         if health.oldest is not None:
             detail += f", the oldest due for {health.oldest:.1f} s"
@@ -109,6 +110,12 @@ class BusComponent:
             "bus": {"status": "ok" if health.ok and ticking else "degraded", "detail": detail},
             **{f"transport:{name}": status for name, status in zip(self._brokers, answers, strict=True)},
         }
+
+    async def quiesce(self) -> None:
+        """Take nothing that others have left, while requests in flight go on: what they register is delivered."""
+        self._quiet = True
+        if self._runtime is not None:
+            await (self._durable or self._runtime).quiesce()
 
     async def drain(self, deadline: float) -> None:
         """Take nothing more, finish what runs within `deadline` seconds, give the rest back."""

@@ -59,6 +59,7 @@ class Dispatcher:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._loops: list[asyncio.Task[None]] = []
+        self._quiet = False  # claims nothing
         self._closing = False
         self._starved = False  # a claim found no room
         self.claimed = 0
@@ -289,7 +290,7 @@ class Dispatcher:
 
     def wake_in(self, delay: float) -> None:
         """Claim in `delay` seconds, if not before."""
-        if self._closing:
+        if self._quiet:
             return
         loop = asyncio.get_running_loop()
         when = loop.time() + max(delay, 0.0)
@@ -305,7 +306,7 @@ class Dispatcher:
 
     def claim_soon(self) -> None:
         """Claim now; if a claim is under way, once more after it."""
-        if self._closing:
+        if self._quiet:
             return
         if self._claiming is not None and not self._claiming.done():
             self._claim_again = True
@@ -315,7 +316,7 @@ class Dispatcher:
     async def _claim(self) -> None:
         runtime = self._runtime
         self._claim_again = True
-        while self._claim_again and not self._closing:
+        while self._claim_again and not self._quiet:
             self._claim_again = False
             room = runtime.limits.backlog - self._load
             if room <= 0:
@@ -367,7 +368,7 @@ class Dispatcher:
         if not self._loops:
             loop = asyncio.get_running_loop()
             self._loops = [
-                loop.create_task(work, context=self._context.copy()) for work in (self._poll(), self._renew())
+                loop.create_task(work, context=self._context.copy()) for work in (self._renew(), self._poll())
             ]
 
     async def _poll(self) -> None:
@@ -413,6 +414,18 @@ class Dispatcher:
 
     # going away
 
+    async def quiesce(self) -> None:
+        """Claim nothing more. What this process holds, and what it commits from here on, is still delivered."""
+        self._quiet = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._loops:
+            polling = self._loops.pop()
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+        if self._claiming is not None and not self._claiming.done():
+            await asyncio.wait([self._claiming], timeout=ENDING)
+
     async def close(self, deadline: float) -> None:
         """Finish what runs within `deadline` seconds, and give back what has not begun.
 
@@ -441,7 +454,7 @@ class Dispatcher:
         self._held.clear()
 
     async def _stop_taking(self) -> None:
-        self._closing = True
+        self._quiet = self._closing = True
         for future in self._room:
             if not future.done():
                 future.set_result(None)

@@ -117,6 +117,11 @@ class Durable:
         await self.runtime.start()
         self.housekeeping.start()
 
+    async def quiesce(self) -> None:
+        """Claim, recover and move nothing that others have left; what is handled here is still delivered."""
+        await self.housekeeping.stop()
+        await self.runtime.quiesce()
+
     async def drain(self, deadline: float) -> None:
         """Finish what runs within `deadline` seconds."""
         await self.runtime.drain(deadline)

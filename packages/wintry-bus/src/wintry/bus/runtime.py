@@ -246,6 +246,11 @@ class Runtime:
         if self.journal is not None:
             self.dispatcher.start()
 
+    async def quiesce(self) -> None:
+        """Take no work of others; what is handled here is still delivered. Without a journal all work is its own."""
+        if self.journal is not None:
+            await self.dispatcher.quiesce()
+
     async def drain(self, deadline: float) -> None:
         """Stop taking, finish what runs within `deadline` seconds, and give the rest back without counting it."""
         await self.dispatcher.close(deadline)

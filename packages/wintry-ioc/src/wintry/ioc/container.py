@@ -43,8 +43,8 @@ class Container:
 
     def __init__(self) -> None:
         self.plans: dict[Any, Plan[Any]] = {}
-        self.unentered = Refusal("was not entered", self._name_of)
-        self.ended = Refusal("has ended", self._name_of)
+        self.unentered = Refusal("was not entered", self.name_of)
+        self.ended = Refusal("has ended", self.name_of)
         self._registry = Registry()
         self._recipes: dict[int, Recipe] = {}
         self._slots: dict[Any, list[int]] = {}
@@ -197,9 +197,14 @@ class Container:
         self._starting = True
         try:
             await program.start()
+            try:
+                self._run(program)
+            except BaseException as error:
+                self._run(None)
+                await program.stop(error)
+                raise
         finally:
             self._starting = False
-        self._run(program)
         self._token = current_container.set(self)
         return self
 
@@ -281,7 +286,8 @@ class Container:
             found = self._slots[key] = self._running().slots(key_of(key))
         return found
 
-    def _name_of(self, index: int) -> str:
+    def name_of(self, index: int) -> str:
+        """What is kept at a place of a scope."""
         return self._recipes[index].place
 
     # ---- inside
@@ -338,13 +344,17 @@ class Container:
         return Graph(self._registry, self._replaced, tuple(self._roots.values()))
 
     def _graph_faults(self, graph: Graph) -> list[Fault]:
-        """The faults of a graph, and of plans that were asked for and have no provider in it."""
-        wanted = [plan.key for plan in self.plans.values() if self._target(plan.key) is None]
-        unprovided = [key for key in wanted if not graph.find(key_of(key))]
-        faults = [
-            Fault(dotted(key), "is asked for, and nothing provides it", (), graph.nearest(key)) for key in unprovided
-        ]
-        return [*graph.faults, *faults]
+        """The faults of a graph, and of plans that were asked for and have no provider in it, or several."""
+        faults = list(graph.faults)
+        for key in self.plans:
+            if self._target(key) is not None:
+                continue
+            found = graph.find(key_of(key))
+            if not found:
+                faults.append(Fault(dotted(key), "is asked for, and nothing provides it", (), graph.nearest(key)))
+            elif len(found) > 1:
+                faults.append(graph.several(dotted(key), key_of(key)))
+        return faults
 
     def _shown(self, key: Any) -> Any:
         graph = self._program.graph if self._program else self._graph()
@@ -396,7 +406,12 @@ class Override:
         if program is not None:
             with self._undone_on_error():
                 program.start_nowait()
-            self._container._run(program)
+                try:
+                    self._container._run(program)
+                except BaseException as error:
+                    self._container._run(self._program)
+                    program.stop_nowait(error)
+                    raise
         self._container._overrides.append(self)
         return self
 
@@ -414,7 +429,12 @@ class Override:
         if program is not None:
             with self._undone_on_error():
                 await program.start()
-            self._container._run(program)
+                try:
+                    self._container._run(program)
+                except BaseException as error:
+                    self._container._run(self._program)
+                    await program.stop(error)
+                    raise
         self._container._overrides.append(self)
         return self
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -99,21 +99,11 @@ class Graph:
 
     def singletons(self) -> list[Node]:
         """The singletons, each after those that it needs."""
-        ordered: dict[Recipe, Node] = {}
-        seen: set[Recipe] = set()
-
-        def visit(node: Node) -> None:
-            if node.recipe in seen:
-                return
-            seen.add(node.recipe)
-            for target in targets(node):
-                visit(target)
-            if node.lifetime == "singleton" and node.recipe.kind is not Kind.VALUE:
-                ordered[node.recipe] = node
-
-        for node in sorted(self.nodes.values(), key=lambda node: node.recipe.index):
-            visit(node)
-        return list(ordered.values())
+        return [
+            node
+            for node in bottom_up(sorted(self.nodes.values(), key=lambda node: node.recipe.index), targets)
+            if node.lifetime == "singleton" and node.recipe.kind is not Kind.VALUE
+        ]
 
     # ---- nodes and edges
 
@@ -168,9 +158,7 @@ class Graph:
         for node in nodes:
             node.lifetime = node.stated or "scoped"
         self.faults.extend(self._cycles(nodes))
-        reached: dict[Node, Path] = {}
-        for node in nodes:
-            _reach(node, reached, set())
+        reached = _reached(nodes)
         for node in nodes:
             path = reached[node]
             if node.stated is None:
@@ -185,25 +173,25 @@ class Graph:
         done: set[Node] = set()
         for start in nodes:
             stack: list[tuple[Node, Iterator[tuple[Edge, Node]]]] = []
-            way: list[tuple[Edge | None, Node]] = []
+            way: dict[Node, Edge | None] = {}  # the nodes from the start to the present one, and how each was reached
             if start not in done:
                 stack.append((start, _steps(start)))
-                way.append((None, start))
+                way[start] = None
             while stack:
                 node, steps = stack[-1]
                 step = next(steps, None)
                 if step is None:
                     done.add(node)
                     stack.pop()
-                    way.pop()
+                    del way[node]
                     continue
                 edge, target = step
-                on_way = [index for index, (_, each) in enumerate(way) if each is target]
-                if on_way:
-                    yield _cycle([*way[on_way[0] :], (edge, target)])
+                if target in way:
+                    loop = [(each, above) for above, each in way.items()]
+                    yield _cycle([*loop[list(way).index(target) :], (edge, target)])
                 elif target not in done:
                     stack.append((target, _steps(target)))
-                    way.append((edge, target))
+                    way[target] = edge
 
     # ---- faults
 
@@ -228,11 +216,16 @@ class Graph:
         indent = "   " * (len(lines) - 1)
         lines.append(f"{indent}└─ {wanted.name}: {dotted(wanted.key)}")
         lines += [f"{indent}   · {each.name}" for each in found]
+        return self.several(wanted.place, wanted.key, lines)
+
+    def several(self, place: str, key: Any, lines: Sequence[str] = ()) -> Fault:
+        """The fault of a key that is asked for singly, at `place`, and has several providers."""
+        found = self.find(key)
         return Fault(
-            wanted.place,
-            f"{len(found)} providers for {dotted(wanted.key)}, and one is wanted",
-            tuple(lines),
-            f'ask for list[{short(wanted.key)}], or tell them apart by name= and Annotated[…, Named("…")]',
+            place,
+            f"{len(found)} providers for {dotted(key)}, and one is wanted",
+            tuple(lines) or tuple(f"· {each.name}" for each in found),
+            f'ask for list[{short(key)}], or tell them apart by name= and Annotated[…, Named("…")]',
         )
 
     def _captive(self, node: Node, path: Path) -> Fault:
@@ -285,27 +278,39 @@ def _steps(node: Node) -> Iterator[tuple[Edge, Node]]:
     return ((edge, target) for edge in node.edges for target in edge.targets)
 
 
-def _reach(node: Node, reached: dict[Node, Path], running: set[Node]) -> Path:
-    """The path from a node to the nearest scoped thing that it would hold; empty if there is none."""
-    if node in reached:
-        return reached[node]
-    if node in running:  # a cycle, told elsewhere
-        return ()
-    running.add(node)
-    best: Path = ()
-    for edge, target in _steps(node):
-        if target.stated == "scoped":
-            path: Path = ((edge, target),)
-        elif target.stated == "singleton":
-            continue
-        else:
-            below = _reach(target, reached, running)
-            path = ((edge, target), *below) if below else ()
-        if path and (not best or len(path) < len(best)):
-            best = path
-    running.discard(node)
-    reached[node] = best
-    return best
+def bottom_up(starts: Iterable[Node], below: Callable[[Node], Iterator[Node]]) -> Iterator[Node]:
+    """The starts and what is below them, each once and after what is below it, but for cycles; of any depth."""
+    seen: set[Node] = set()
+    for start in starts:
+        waiting = [] if start in seen else [(start, below(start))]
+        seen.add(start)
+        while waiting:
+            node, rest = waiting[-1]
+            for target in rest:
+                if target not in seen:
+                    seen.add(target)
+                    waiting.append((target, below(target)))
+                    break
+            else:
+                waiting.pop()
+                yield node
+
+
+def _reached(nodes: list[Node]) -> dict[Node, Path]:
+    """The path from each node to the nearest scoped thing that it would hold; empty if there is none."""
+    reached: dict[Node, Path] = {}
+    for node in bottom_up(nodes, lambda node: (each for each in targets(node) if each.stated in (None, "transient"))):
+        best: Path = ()
+        for edge, target in _steps(node):
+            path: Path = ()
+            if target.stated == "scoped":
+                path = ((edge, target),)
+            elif target.stated != "singleton" and (below := reached.get(target, ())):  # none in a cycle, told elsewhere
+                path = ((edge, target), *below)
+            if path and (not best or len(path) < len(best)):
+                best = path
+        reached[node] = best
+    return reached
 
 
 def _way_to_await(root: Node) -> Path:

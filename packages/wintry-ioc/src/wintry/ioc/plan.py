@@ -12,17 +12,18 @@ Only a plan that has something to await is a coroutine function.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from .graph import Edge, Node, targets
+from .graph import Edge, Node, bottom_up, targets
 from .hints import dotted, short
 from .registry import Kind, Recipe
 from .scope import Scope, absent, closed, enter, enter_async, once
 from .source import Source, snake
 
 T = TypeVar("T")
+Writing: TypeAlias = Generator["Writing[Any]", Any, T]  # a step of writing, which yields those that must come before
 
 
 class Plan(Generic[T]):
@@ -77,6 +78,23 @@ def awaits(root: Node, *, build: bool = False) -> bool:
     return any(each.recipe.kind.is_async for each in _made(root, build=build))
 
 
+def _run(writing: Writing[T]) -> T:
+    """Finish a step of writing with the steps that it waits for; transient things may be as deep as they like."""
+    steps: list[Writing[Any]] = [writing]
+    value: Any = None
+    while steps:
+        try:
+            step = steps[-1].send(value)
+        except StopIteration as end:
+            steps.pop()
+            value = end.value
+        else:
+            steps.append(step)
+            value = None
+    result: T = value
+    return result
+
+
 class _Writer:
     def __init__(self, instances: Mapping[Recipe, object]) -> None:
         self._instances = instances
@@ -91,7 +109,7 @@ class _Writer:
         name = source.fresh(f"{'build' if build else 'make'}_{snake(last)}")
         with source.block(f"{'async ' if is_async else ''}def {name}(scope):"):
             if build:
-                source.line(f"return {self._new(root)}")
+                source.line(f"return {_run(self._new(root))}")
             else:
                 self._opening(root)
                 for each in scoped:
@@ -114,7 +132,7 @@ class _Writer:
     def _result(self, root: Node) -> str:
         if root.lifetime == "singleton":
             return self._constant(root)
-        return self._locals[root.recipe] if root.lifetime == "scoped" else self._new(root)
+        return self._locals[root.recipe] if root.lifetime == "scoped" else _run(self._new(root))
 
     def _scoped(self, node: Node, *, looked_up: bool) -> None:
         """Take a scoped node from the scope into a local, or make it and put it there."""
@@ -133,14 +151,18 @@ class _Writer:
         if node.recipe.kind is Kind.CONTEXT:
             self._source.line(f"raise absent({dotted(node.key)!r})")
         elif node.recipe.kind.is_async:
-            new = self._new(node, awaited=False)
+            new = _run(self._new(node, awaited=False))
             self._source.line(f"{local} = await once(scope, {index}, lambda: {new})")
         else:
-            self._source.line(f"{local} = made.setdefault({index}, {self._new(node)})")
+            self._source.line(f"{local} = made.setdefault({index}, {_run(self._new(node))})")
 
-    def _new(self, node: Node, awaited: bool = True) -> str:
+    def _new(self, node: Node, awaited: bool = True) -> Writing[str]:
         """The expression that calls the factory; what must be made before it is written first."""
-        arguments = [text for edge in node.edges if (text := self._argument(node, edge)) is not None]
+        arguments: list[str] = []
+        for edge in node.edges:
+            text = yield self._argument(node, edge)
+            if text is not None:
+                arguments.append(text)
         factory = self._source.constant(node.recipe.factory, short(node.recipe.factory))
         call = f"{factory}({', '.join(arguments)})"
         match node.recipe.kind:
@@ -153,14 +175,17 @@ class _Writer:
             case _:
                 return call
 
-    def _argument(self, node: Node, edge: Edge) -> str | None:
+    def _argument(self, node: Node, edge: Edge) -> Writing[str | None]:
         """`name=expression`; None if the default of the factory stands."""
         wanted = edge.dependency
         if edge.logger:
             name = node.recipe.place
             value = self._source.constant(logging.getLogger(name), "logger")
         elif edge.many:
-            value = f"[{', '.join(self._value(target) for target in edge.targets)}]"
+            items: list[str] = []
+            for target in edge.targets:
+                items.append((yield self._value(target)))
+            value = f"[{', '.join(items)}]"
         elif edge.absent:
             if wanted.default is None:
                 value = "None"
@@ -169,10 +194,10 @@ class _Writer:
             else:
                 return None
         else:
-            value = self._value(edge.targets[0], edge)
+            value = yield self._value(edge.targets[0], edge)
         return value if wanted.positional else f"{wanted.name}={value}"
 
-    def _value(self, node: Node, edge: Edge | None = None) -> str:
+    def _value(self, node: Node, edge: Edge | None = None) -> Writing[str]:
         """The expression for a dependency: a constant, a local, or a new local made on the line before."""
         if node.lifetime == "singleton":
             return self._constant(node)
@@ -182,7 +207,8 @@ class _Writer:
         if node.lifetime == "scoped":
             return self._locals[node.recipe]
         local = self._source.fresh(snake(short(node.key)))
-        self._source.line(f"{local} = {self._new(node)}")
+        new = yield self._new(node)
+        self._source.line(f"{local} = {new}")
         return local
 
     def _constant(self, node: Node) -> str:
@@ -192,22 +218,18 @@ class _Writer:
 
 def _scoped_nodes(root: Node) -> list[Node]:
     """The scoped nodes that a root needs, itself included, each after those that it needs."""
-    ordered: dict[Node, None] = {}
-    seen: set[Node] = set()
+    return [node for node in bottom_up([root], _in_scope) if node.lifetime == "scoped"]
 
-    def visit(node: Node) -> None:
-        if node in seen or node.lifetime == "singleton":
-            return
-        seen.add(node)
-        for edge in node.edges:
-            for target in edge.targets:
-                if not (target.recipe.kind is Kind.CONTEXT and edge.dependency.optional and not edge.many):
-                    visit(target)
-        if node.lifetime == "scoped":
-            ordered[node] = None
 
-    visit(root)
-    return list(ordered)
+def _in_scope(node: Node) -> Iterator[Node]:
+    """What a node needs that is no singleton; a context value that it can do without is looked up where it is used."""
+    return (
+        target
+        for edge in node.edges
+        for target in edge.targets
+        if target.lifetime != "singleton"
+        and not (target.recipe.kind is Kind.CONTEXT and edge.dependency.optional and not edge.many)
+    )
 
 
 def _made(root: Node, *, build: bool) -> Iterator[Node]:

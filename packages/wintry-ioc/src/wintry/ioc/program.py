@@ -14,7 +14,7 @@ from .graph import Graph, Node
 from .hints import dotted
 from .plan import Compiled, awaits, compile_build, compile_root
 from .registry import Kind, Recipe
-from .scope import EXITS, Exit, Owner, Scope, finish, finish_nowait
+from .scope import EXITS, Exits, Owner, Scope, finish, finish_nowait
 
 
 class Program:
@@ -72,6 +72,8 @@ class Program:
             if len(self.graph.faults) > known:
                 faults = self.graph.faults[known:]
                 del self.graph.faults[known:], self.graph.nodes[recipe]
+                if len(faults) == 1 and recipe.synchronous and awaits(node):
+                    raise AsyncRequired(str(faults[0]))
                 raise InjectionError(faults)
             ready = self._compiled[recipe] = compile_root(node, self.instances)
         return ready
@@ -125,8 +127,8 @@ class Program:
                 waiting.append(node)
         return waiting
 
-    def _take_exits(self) -> list[Exit]:
-        exits: list[Exit] = self._holder.made.pop(EXITS, [])
+    def _take_exits(self) -> Exits:
+        exits: Exits = self._holder.made.pop(EXITS, None) or Exits()
         return exits
 
 
@@ -138,11 +140,17 @@ def missing(graph: Graph, key: Any) -> str:
 
 def _changed(node: Node, before: Graph, anew: set[Node]) -> bool:
     """Whether a node is wired otherwise than in the graph before, through any depth."""
-    old = before.nodes[node.recipe]
-    for edge, old_edge in zip(node.edges, old.edges, strict=True):
-        if [target.recipe for target in edge.targets] != [target.recipe for target in old_edge.targets]:
-            return True
-        for target in edge.targets:
-            if target in anew or (target.lifetime == "transient" and _changed(target, before, anew)):
+    waiting, seen = [node], {node}
+    while waiting:
+        node = waiting.pop()
+        old = before.nodes[node.recipe]
+        for edge, old_edge in zip(node.edges, old.edges, strict=True):
+            if [target.recipe for target in edge.targets] != [target.recipe for target in old_edge.targets]:
                 return True
+            for target in edge.targets:
+                if target in anew:
+                    return True
+                if target.lifetime == "transient" and target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
     return False

@@ -1,13 +1,13 @@
 """What one call, request or message holds, and how it ends.
 
-A `Scope` is a dictionary of what was made (`made`), by the index of its recipe; a list of what must be finished stands
+A `Scope` is a dictionary of what was made (`made`), by the index of its recipe; what must be finished stands
 at `EXITS` once a factory with an end was entered. It is filled by `setdefault` alone, which is atomic, so that two
 threads that share a scope may make a thing twice but get one. While it is open it is the value of a context variable, so
 each task and each thread sees its own. Before it is entered and after its end, `made` is a mapping that refuses every
 look-up: the open scope pays nothing for that check.
 
-Finalisers run in reverse order, all of them even if one raises. If one of them is async, they run in a task of their
-own that a cancellation does not reach; the cancellation is delivered afterwards.
+Finalisers run in reverse order, all of them even if one raises, in the task that leaves the scope. If one of them is
+async, they run behind a `Shield`: a cancellation does not reach them, and is delivered afterwards.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
 from .errors import AsyncRequired, NotProvided, ScopeClosed
 from .hints import dotted
+from .shield import Shield, Work, current_work
 
 if TYPE_CHECKING:
     from typing import Self
@@ -33,6 +34,17 @@ EXITS = 0  # recipes count from 1
 PENDING = -1
 Exit = Generator[Any, None, None] | AsyncGenerator[Any, None]
 
+
+class Exits(Work):
+    """The generators that a scope has entered, in order."""
+
+    __slots__ = ("generators",)
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.generators: list[Exit] = []
+
+
 current_scope: ContextVar[Scope | None] = ContextVar("wintry.ioc.scope", default=None)
 
 
@@ -45,6 +57,8 @@ class Owner(Protocol):
     def compile(self, key: Any, /) -> Plan[Any]: ...
 
     def slots(self, key: Any, /) -> list[int]: ...
+
+    def name_of(self, index: int, /) -> str: ...
 
     @property
     def unentered(self) -> Refusal: ...
@@ -146,7 +160,7 @@ class Scope:
 
 
 class Refusal(dict[int, Any]):
-    """The `made` of every scope of a container that is not open: whoever looks is told. It never holds anything."""
+    """The `made` of every scope of a container that is not open: whoever looks or writes is told. It stays empty."""
 
     def __init__(self, state: str, name_of: Callable[[int], str]) -> None:
         super().__init__()
@@ -154,7 +168,14 @@ class Refusal(dict[int, Any]):
         self._name_of = name_of
 
     def __contains__(self, index: object) -> NoReturn:
-        raise _refused(self._name_of(index) if isinstance(index, int) else repr(index), self._state)
+        name = self._name_of(index) if isinstance(index, int) and index > EXITS else "something"
+        raise _refused(name, self._state)
+
+    def __setitem__(self, index: int, value: Any) -> NoReturn:
+        self.__contains__(index)
+
+    def setdefault(self, index: int, default: Any = None) -> NoReturn:
+        self.__contains__(index)
 
 
 def closed(scope: Scope, name: str) -> ScopeClosed:
@@ -172,73 +193,102 @@ def absent(name: str) -> NotProvided:
 
 
 def enter(scope: Scope, generator: Generator[T, None, None]) -> T:
-    """Start a generator factory, and remember to finish it with the scope."""
+    """Start a generator factory, and remember to finish it with the scope.
+
+    Raises `ScopeClosed`, after it was finished, if the scope ended meanwhile.
+    """
+    made = scope.made
+    exits: Exits = made.get(EXITS) or made.setdefault(EXITS, Exits())
     try:
         value = next(generator)
     except StopIteration:
         raise NotProvided(f"{_name(generator)} ended without a yield") from None
-    _remember(scope, generator)
+    exits.generators.append(generator)
+    if scope.made is not made:
+        late = _late(exits, generator)
+        error = closed(scope, _name(generator))
+        finish_nowait(late, error)
+        raise error
     return value
 
 
 async def enter_async(scope: Scope, generator: AsyncGenerator[T, None]) -> T:
-    """Start an async generator factory, and remember to finish it with the scope."""
+    """`enter` for an async generator factory."""
+    made = scope.made
+    exits: Exits = made.get(EXITS) or made.setdefault(EXITS, Exits())
+    token = exits.begin()
     try:
         value = await anext(generator)
     except StopAsyncIteration:
         raise NotProvided(f"{_name(generator)} ended without a yield") from None
-    _remember(scope, generator)
+    finally:
+        current_work.reset(token)
+    exits.generators.append(generator)
+    if scope.made is not made:
+        late = _late(exits, generator)
+        error = closed(scope, _name(generator))
+        await finish(late, error)
+        raise error
     return value
 
 
-def _remember(scope: Scope, generator: Exit) -> None:
-    scope.made.setdefault(EXITS, []).append(generator)
+def _late(exits: Exits, generator: Exit) -> Exits:
+    """What came too late for the end of its scope, to be finished by itself; nothing if the end has just taken it."""
+    late = Exits()
+    try:
+        exits.generators.remove(generator)
+    except ValueError:
+        return late
+    late.generators.append(generator)
+    return late
 
 
 async def once(scope: Scope, index: int, build: Callable[[], Awaitable[T]]) -> T:
-    """Build what the scope holds at `index` once, though several tasks of the scope may ask at the same time."""
-    pending: dict[int, asyncio.Event] = scope.made.setdefault(PENDING, {})
-    while index not in scope.made:
+    """Build what the scope holds at `index` once, though several tasks of the scope may ask at the same time.
+
+    Raises `ScopeClosed` if the scope ended meanwhile.
+    """
+    made = scope.made
+    pending: dict[int, asyncio.Event] = made.setdefault(PENDING, {})
+    while index not in made:
         running = pending.get(index)
         if running is not None:
             await running.wait()
-            continue
-        done = pending[index] = asyncio.Event()
-        try:
-            scope.made[index] = await build()
-        finally:
-            del pending[index]
-            done.set()
-    found: T = scope.made[index]
+        else:
+            done = pending[index] = asyncio.Event()
+            try:
+                made[index] = await build()
+            finally:
+                del pending[index]
+                done.set()
+        if scope.made is not made:
+            raise closed(scope, scope.owner.name_of(index))
+    found: T = made[index]
     return found
 
 
-async def finish(exits: list[Exit], error: BaseException | None) -> None:
+async def finish(exits: Exits, error: BaseException | None) -> None:
     """Run finalisers in reverse order, shielded from cancellation; they are given the error, and cannot swallow it.
 
     Raises what they raised: the one error, or a group of several.
     """
-    if not any(isinstance(each, AsyncGenerator) for each in exits):
+    if not any(isinstance(each, AsyncGenerator) for each in exits.generators):
         finish_nowait(exits, error)
         return
-    task = asyncio.ensure_future(_finish_all(exits, error))
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as again:
-            cancelled = again
-    failure = _joined(task.result())
+    shield = Shield(exits)
+    failure = _joined(await shield.run(_finish_all(exits, error)))
+    cancelled = shield.cancelled
     if cancelled is not None:
         raise cancelled from failure
     if failure is not None:
         raise failure
 
 
-def finish_nowait(exits: list[Exit], error: BaseException | None) -> None:
+def finish_nowait(exits: Exits, error: BaseException | None) -> None:
     """`finish` for a synchronous caller. Raises `AsyncRequired`, after the others ran, for what must be awaited."""
     raised: list[BaseException] = []
-    for each in reversed(exits):
+    while exits.generators:
+        each = exits.generators.pop()
         if isinstance(each, AsyncGenerator):
             raised.append(AsyncRequired(f"{_name(each)} ends asynchronously: enter its scope with `async with`"))
         else:
@@ -248,9 +298,10 @@ def finish_nowait(exits: list[Exit], error: BaseException | None) -> None:
         raise failure
 
 
-async def _finish_all(exits: list[Exit], error: BaseException | None) -> list[BaseException]:
+async def _finish_all(exits: Exits, error: BaseException | None) -> list[BaseException]:
     raised: list[BaseException] = []
-    for each in reversed(exits):
+    while exits.generators:
+        each = exits.generators.pop()
         if isinstance(each, AsyncGenerator):
             await _finish_one_async(each, error, raised)
         else:

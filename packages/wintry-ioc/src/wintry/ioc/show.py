@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .graph import Edge, Graph, Node
 from .hints import dotted, short
 from .registry import Kind
@@ -10,7 +12,14 @@ from .registry import Kind
 def tree(root: Node) -> str:
     """A node and what it needs, indented; what was drawn above is not drawn again."""
     lines: list[str] = [_line(root)]
-    _branches(root, "", lines, {root})
+    drawn = {root}
+    waiting = [_branches(root, "", lines, drawn)]
+    while waiting:
+        deeper = next(waiting[-1], None)
+        if deeper is None:
+            waiting.pop()
+        else:
+            waiting.append(_branches(*deeper, lines, drawn))
     return "\n".join(lines)
 
 
@@ -28,7 +37,8 @@ def mermaid(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-def _branches(node: Node, indent: str, lines: list[str], drawn: set[Node]) -> None:
+def _branches(node: Node, indent: str, lines: list[str], drawn: set[Node]) -> Iterator[tuple[Node, str]]:
+    """Draw what a node needs; yields each node, and its indentation, whose own needs come next."""
     below = [(edge, target) for edge in node.edges for target in (edge.targets or (None,))]
     for position, (edge, target) in enumerate(below):
         last = position == len(below) - 1
@@ -40,7 +50,7 @@ def _branches(node: Node, indent: str, lines: list[str], drawn: set[Node]) -> No
         else:
             drawn.add(target)
             lines.append(head + _line(target))
-            _branches(target, indent + ("   " if last else "│  "), lines, drawn)
+            yield target, indent + ("   " if last else "│  ")
 
 
 def _unfilled(edge: Edge) -> str:

@@ -226,10 +226,14 @@ class App(Starlette):
     # ---- end
 
     async def quiesce(self) -> None:
-        """Take no new work: not ready any more, listeners stopped, event streams ended. Requests are still answered."""
+        """Take no new work: not ready any more, listeners and relays stopped, event streams ended.
+
+        Requests are still answered, and what they register is delivered.
+        """
         if self.phase == "running":
             self.phase = "draining"
             await self.components.drain(self.settings.drain_seconds, intake=True)
+            await self.components.quiesce()
             if self.http is not None:
                 self.http.streams.close()
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, NotRequired, TypeAlias
 from urllib.parse import parse_qsl
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator, from_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope
 from typing_extensions import TypedDict
 
 from .errors import DefinitionError, InvalidInput, InvalidRequestError, UnsupportedMediaType, report
-from .limits import Limits, guarded, read_body
+from .limits import Limits, read_body
 from .params import Body, Parameter, Source, Wire, described_as
 
 Values: TypeAlias = dict[str, Any]
@@ -54,6 +54,7 @@ class Binder:
         self.form = form
 
 
+BODY: Final = "wintry.web.body"  # where in the scope the bytes of a body stand that was read without a Request
 FORM: Final = "wintry.web.form"
 
 
@@ -71,7 +72,7 @@ def compile_binder(parameters: Sequence[Parameter], place: str, limits: Limits, 
     if bodies:
         body = _json_body(bodies, max_body_size)
     elif forms:
-        body = _form_body(forms, limits, max_body_size)
+        body = _form_body(forms, limits)
     return Binder(_strings(text) if text else None, body, bool(forms))
 
 
@@ -94,6 +95,14 @@ def body_type(parameters: Sequence[Parameter]) -> Any:
     return _record("Body", {_member(each): described_as(each) for each in named})
 
 
+def described_body(parameters: Sequence[Parameter]) -> Any:
+    """What the body is documented as: `body_type`, but a form by the names that its fields have on the wire."""
+    forms = [each for each in parameters if each.source in FORMS]
+    if not forms:
+        return body_type(parameters)
+    return _record("Body", {wire.name: _form_field(each, wire) for each in forms for wire in each.wires})
+
+
 # ---- text
 
 
@@ -110,20 +119,15 @@ def _strings(parameters: Sequence[Parameter]) -> Callable[[Scope], Values]:
         )
         if any(each.source is source for each in parameters)
     ]
-    renamed = [
-        (each.name, each.wires[0].name)
-        for each in parameters
-        if each.source is Source.PATH and each.wires[0].name != each.name
-    ]
+    path = [(each.name, each.wires[0].name) for each in parameters if each.source is Source.PATH]
+    as_they_are = not readers and all(name == wire for name, wire in path)
 
     def strings(scope: Scope) -> Values:
         values: Values = scope["path_params"]
-        if readers or renamed:
-            values = dict(values)
+        if not as_they_are:  # those of a mount above are not the method's
+            values = {name: values[wire] for name, wire in path}
         for read in readers:
             read(scope, values)
-        for name, wire in renamed:
-            values[name] = values[wire]
         try:
             found: Values = validator.validate_python(values)
         except ValidationError as error:
@@ -227,7 +231,10 @@ def _json_body(
                 kind = value
             elif name == b"content-length":
                 length = value
-        content = await (read_body(receive, length, limit) if request is None else request.body())
+        if request is None:
+            content = scope[BODY] = await read_body(receive, length, limit)
+        else:
+            content = await request.body()
         if not content and optional:
             return {}
         if kind != b"application/json":
@@ -244,17 +251,23 @@ def _json_body(
 
 
 def _form_body(
-    parameters: Sequence[Parameter], limits: Limits, limit: int
+    parameters: Sequence[Parameter], limits: Limits
 ) -> Callable[[Scope, Receive, Request | None], Awaitable[Values]]:
     """Read and validate a form."""
     validator = _validator(body_type(parameters))
     targets = _Targets(parameters, FORMS)
-    as_bytes = {each.name for each in parameters if each.source is Source.FILE and not _takes_upload(each)}
+    as_bytes = {
+        wire.name
+        for each in parameters
+        if each.source is Source.FILE
+        for wire in each.wires
+        if "UploadFile" not in str(wire.annotation)
+    }
     places = _places(parameters)
     optional = all(not each.required for each in parameters)
 
     async def body(scope: Scope, receive: Receive, request: Request | None) -> Values:
-        request = Request(scope, guarded(receive, limit)) if request is None else request
+        assert request is not None  # a form is read by the Request that the container gives too
         kind = request.headers.get("content-type", "").encode("latin-1")
         if kind.partition(b";")[0].strip().lower() not in _form_types:
             if optional and not await request.body():
@@ -284,10 +297,6 @@ async def _read_form(request: Request, limits: Limits) -> FormData:
         )
     except MultiPartException as error:
         raise InvalidRequestError(error.message) from None
-
-
-def _takes_upload(parameter: Parameter) -> bool:
-    return "UploadFile" in str(parameter.annotation)
 
 
 def check_json(kind: bytes | None) -> None:
@@ -330,6 +339,14 @@ def _embedded(parameter: Parameter) -> bool:
 def _member(parameter: Parameter) -> str:
     """The name of a parameter in a body of several."""
     return parameter.name if parameter.source in FORMS else parameter.marker.alias or parameter.name
+
+
+def _form_field(parameter: Parameter, wire: Wire) -> Any:
+    """A field of a form for the documentation."""
+    if wire.field is not None:
+        return wire.annotation if wire.required else NotRequired[wire.annotation]
+    annotation, description = described_as(parameter), parameter.marker.description
+    return annotation if description is None else Annotated[annotation, Field(description=description)]
 
 
 def _places(parameters: Sequence[Parameter]) -> dict[str, tuple[str, str]]:

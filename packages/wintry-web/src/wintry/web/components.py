@@ -30,8 +30,11 @@ class Component(Protocol):
 
     `intake` says that it brings work in, and is drained before HTTP is. `check` answers
     `{name: {"status": "ok" | "degraded" | "down", "detail": text}}`: `down` makes the application not ready,
-    `degraded` is listed and goes on. One that knows classes of its own kind may have `faults(container)` too, which
-    gives what is wrong with those of the container, for the report of the start.
+    `degraded` is listed and goes on.
+
+    Two methods may be there too: `faults(container)` of one that knows classes of its own kind, which gives what is
+    wrong with those of the container, for the report of the start; and `async quiesce()` of one that takes up work that
+    others have left, which it does no more from then on, while it goes on to do what requests in flight ask of it.
     """
 
     name: str
@@ -107,6 +110,13 @@ class Components:
         for component in reversed(self.started):
             if getattr(component, "intake", False) is intake:
                 await attempt(component, "drain", component.drain(max(0.0, until - clock())))
+
+    async def quiesce(self) -> None:
+        """Let those that can take up no work of others, the last started first."""
+        for component in reversed(self.started):
+            quiesce = getattr(component, "quiesce", None)
+            if quiesce is not None:
+                await attempt(component, "quiesce", quiesce())
 
     async def stop(self) -> None:
         """Stop all that started, the last first; an error of one is logged and keeps no other from stopping."""

@@ -29,7 +29,7 @@ from starlette.responses import Response
 
 from wintry.ioc import Container
 
-from .binding import body_type, compile_binder, media_types
+from .binding import compile_binder, described_body, media_types
 from .docs import pages
 from .endpoint import Endpoint, Kind, current_request
 from .errors import DefinitionError, HTTPError, collecting, report
@@ -94,9 +94,10 @@ class _Controller:
         bare = _ending.sub("", self.cls.__name__) or self.cls.__name__
         return _humps.sub("_", bare).lower()
 
-    def catches(self, function: Callable[..., Any]) -> Mapping[type[Exception], int]:
+    def catches(self, function: Callable[..., Any]) -> tuple[Mapping[type[Exception], int], ...]:
         """What a method and its controller catch, the method's own first."""
-        return {**getattr(self.cls, CATCHES, {}), **getattr(function, CATCHES, {})}
+        levels = (getattr(function, CATCHES, None), getattr(self.cls, CATCHES, None))
+        return tuple(each for each in levels if each)
 
 
 def is_controller(value: object) -> bool:
@@ -253,7 +254,8 @@ def _operation(
     types = media_types(parameters)
     in_body = [each for each in parameters if each.source in (Source.BODY, Source.FORM, Source.FILE)]
     status = mark.status_code or (204 if model is NoneType else 200)
-    mapped = (*shared.catches(function).values(), *shared.problems.statuses.values())
+    levels = (*shared.catches(function), shared.problems.statuses)
+    mapped = [status for level in levels for status in level.values()]
     problems = {431, 500, *_raised(function), *mapped}
     if types:
         problems |= {400, 413, 415, 422}
@@ -271,7 +273,7 @@ def _operation(
         tags=(*shared.mark.tags, *mark.tags),
         deprecated=mark.deprecated,
         parameters=[each for parameter in parameters for each in _described(parameter)],
-        body=body_type(parameters) if types else None,
+        body=described_body(parameters) if types else None,
         body_required=any(each.required for each in in_body),
         media_types=types,
         responses={**({} if _only_other(mark) else {status: success}), **mark.responses},

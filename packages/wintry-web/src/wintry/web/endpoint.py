@@ -8,7 +8,7 @@ that it is. A stream keeps its scope open to its end.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from functools import partial
@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from wintry.ioc import Container, Plan
 from wintry.ioc import Scope as ServiceScope
 
-from .binding import FORM, Binder
+from .binding import BODY, FORM, Binder
 from .limits import Limits, check_headers, guarded
 from .problems import Answer, Problems, encoded
 from .respond import BODILESS, Responder
@@ -51,7 +51,10 @@ def current_request() -> Request:
     if isinstance(found, Request):
         return found
     scope, receive, limit = found
-    return Request(scope, guarded(receive, limit))
+    request = Request(scope, guarded(receive, limit))
+    if BODY in scope:  # what was bound is read already
+        request._body = scope[BODY]
+    return request
 
 
 class Kind(Enum):
@@ -76,7 +79,8 @@ def awaitable(method: Callable[..., Any], kind: Kind) -> Callable[..., Awaitable
 
 
 class Endpoint:
-    """One route of a controller. `services` are parameters of the method that the container fills."""
+    """One route of a controller. `services` are parameters of the method that the container fills, `catches` what method and
+    controller say of exceptions, the nearer first."""
 
     __slots__ = (
         "_binder", "_catches", "_container", "_controller", "_limits", "_max_body_size", "_method",
@@ -94,7 +98,7 @@ class Endpoint:
         services: Mapping[str, Plan[Any]],
         request_name: str | None,
         kind: Kind,
-        catches: Mapping[type[Exception], int],
+        catches: Sequence[Mapping[type[Exception], int]],
         problems: Problems,
         streams: Streams,
         limits: Limits,
@@ -122,8 +126,10 @@ class Endpoint:
             check_headers(scope, self._limits)
             arguments = {} if binder.strings is None else binder.strings(scope)
             request = None
-            if self._request_name is not None:
-                request = arguments[self._request_name] = Request(scope, guarded(receive, self._max_body_size))
+            if self._request_name is not None or binder.form:
+                request = Request(scope, guarded(receive, self._max_body_size))
+                if self._request_name is not None:
+                    arguments[self._request_name] = request
             if binder.body is not None:
                 arguments.update(await binder.body(scope, receive, request))
             token = _exchange.set(request or (scope, receive, self._max_body_size))

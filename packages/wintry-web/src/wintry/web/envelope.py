@@ -18,10 +18,10 @@ T = TypeVar("T")
 class DataResponse(BaseModel, Generic[T]):
     """`{data, message, status_code}`; `status_code` is the status of the HTTP answer.
 
-    A stated `status_code` is sent, else the one that the route declares, else 200. `headers` are added to the answer.
+    A stated `status_code`, from 200 to 599, is sent, else the one that the route declares, else 200. `headers` are added to the answer.
     """
 
     data: T | None = None
     message: str = ""
-    status_code: int = Field(default=200, ge=100, le=599)
+    status_code: int = Field(default=200, ge=200, le=599)
     headers: SkipJsonSchema[dict[str, str] | None] = Field(default=None, exclude=True, repr=False)

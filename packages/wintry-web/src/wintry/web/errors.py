@@ -102,7 +102,7 @@ class HTTPError(WebError, HTTPException):
         HTTPException.__init__(self, self.status, message or None, headers)
 
     def __str__(self) -> str:
-        return self.detail
+        return str(self.detail)
 
 
 class InvalidRequestError(HTTPError):

@@ -23,6 +23,7 @@ from .problems import phrase
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 Mode = Literal["validation", "serialization"]
+_parameter_name: Final = re.compile(r"\{\w+")
 
 
 Problem: Final[Mapping[str, Any]] = {
@@ -117,9 +118,11 @@ class Document:
     def as_dict(self) -> dict[str, Any]:
         """The document."""
         models = _Models(self._operations)
+        places = _Places(self._operations)
         paths: dict[str, dict[str, Any]] = {}
         for each in self._operations:
-            paths.setdefault(each.path.replace(":path}", "}"), {})[each.method.lower()] = _operation(each, models)
+            template, names = places.of(each.path)
+            paths.setdefault(template, {})[each.method.lower()] = _operation(each, models, names)
         problems = sorted({status for each in self._operations for status in each.problems})
         return {
             "openapi": "3.1.0",
@@ -130,6 +133,44 @@ class Document:
                 "responses": {f"Problem{status}": _problem(status) for status in problems},
             },
         }
+
+
+class _Places:
+    """How the paths of the operations are written, where `{x}` and `{y}` at one place are the same parameter.
+
+    The first operation of a place names its parameters. The rest of a path, which OpenAPI cannot say, is written like
+    a parameter; where a single segment of that name stands at the same place, under another name.
+    """
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._names: dict[str, list[str]] = {}
+        taken: set[str] = set()
+        for each in sorted(operations, key=lambda operation: ":path}" in operation.path):
+            shape, names = _shape(each.path), _named(each.path)
+            if shape in self._names:
+                continue
+            while _written(shape, names) in taken:
+                names[-1] += "_path"
+            taken.add(_written(shape, names))
+            self._names[shape] = names
+
+    def of(self, path: str) -> tuple[str, dict[str, str]]:
+        """The path as it is written, and what is written for each of its names."""
+        names = self._names[_shape(path)]
+        return _written(path, names), dict(zip(_named(path), names, strict=True))
+
+
+def _shape(path: str) -> str:
+    return _parameter_name.sub("{_", path)
+
+
+def _named(path: str) -> list[str]:
+    return [found.removeprefix("{") for found in _parameter_name.findall(path)]
+
+
+def _written(path: str, names: Sequence[str]) -> str:
+    left = iter(names)
+    return _parameter_name.sub(lambda _: "{" + next(left), path).replace(":path}", "}")
 
 
 class _Names(GenerateJsonSchema):
@@ -177,7 +218,8 @@ def is_model(response: Any) -> bool:
     return response is not None and not isinstance(response, str)
 
 
-def _operation(each: Operation, models: _Models) -> dict[str, Any]:
+def _operation(each: Operation, models: _Models, names: Mapping[str, str]) -> dict[str, Any]:
+    """One operation; `names` are those that the parameters of its path are written with."""
     written: dict[str, Any] = {"operationId": each.name, "summary": each.summary}
     if each.description:
         written["description"] = each.description
@@ -185,8 +227,17 @@ def _operation(each: Operation, models: _Models) -> dict[str, Any]:
         written["tags"] = list(each.tags)
     if each.deprecated:
         written["deprecated"] = True
-    if each.parameters:
-        written["parameters"] = [_parameter(parameter, models) for parameter in each.parameters]
+    taken = {parameter.name for parameter in each.parameters if parameter.where == "path"}
+    parameters = [
+        *(_parameter(parameter, models, names) for parameter in each.parameters),
+        *(
+            {"name": written_as, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name, written_as in names.items()
+            if name not in taken  # the method reads it from the request
+        ),
+    ]
+    if parameters:
+        written["parameters"] = parameters
     if each.media_types:
         schema = models.of(each.body, "validation")
         written["requestBody"] = {
@@ -205,9 +256,9 @@ def _operation(each: Operation, models: _Models) -> dict[str, Any]:
     return written
 
 
-def _parameter(each: Described, models: _Models) -> dict[str, Any]:
+def _parameter(each: Described, models: _Models, names: Mapping[str, str]) -> dict[str, Any]:
     written = {
-        "name": each.name,
+        "name": names[each.name] if each.where == "path" else each.name,
         "in": each.where,
         "required": each.required or each.where == "path",
         "schema": models.of(each.annotation, "validation"),

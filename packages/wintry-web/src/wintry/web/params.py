@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, InstanceOf, TypeAdapter, WithJsonSchema
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.fields import FieldInfo
 from starlette.datastructures import UploadFile
 from starlette.requests import HTTPConnection, Request
 
@@ -190,6 +191,11 @@ def _parameter(
     annotation, marker = _unmarked(hint)
     if annotation is Request or annotation is HTTPConnection:
         return Parameter(each.name, Source.REQUEST, Request, each.default, Marker())
+    alias = _pydantic_alias(annotation)
+    if alias is not None:
+        stated = type(marker or (Path() if each.name in in_path else Query())).__name__
+        reason = f"Field() gives it the alias {alias!r}, which binding does not read"
+        raise DefinitionError(place, reason, f"write {stated}(alias={alias!r})")
     if marker is None:
         source = _inferred(each.name, annotation, place, in_path, has_body, provides)
         marker = Marker()
@@ -219,6 +225,14 @@ def _unmarked(hint: Any) -> tuple[Any, Marker | None]:
     for each in rest:
         base = Annotated[base, each]
     return base, marker
+
+
+def _pydantic_alias(annotation: Any) -> str | None:
+    """The alias that pydantic would know a parameter by, if its annotation has one."""
+    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    fields = [each for each in metadata if isinstance(each, FieldInfo)]
+    aliases = [alias for each in fields for alias in (each.validation_alias, each.alias) if alias is not None]
+    return str(aliases[0]) if aliases else None
 
 
 def _inferred(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from .errors import InvalidInput
+from .errors import HTTPError, InvalidInput
 
 logger = logging.getLogger("wintry.web")
 
@@ -53,11 +53,12 @@ class Problems:
         """Let exceptions be answered with statuses; what is mapped already stays."""
         self.statuses = {**statuses, **self.statuses}
 
-    def answer(self, error: Exception, scope: Scope, nearer: Mapping[type[Exception], int] | None = None) -> Answer:
-        """The problem that an exception means; `nearer` is asked before the application's own mapping."""
+    def answer(self, error: Exception, scope: Scope, nearer: Sequence[Mapping[type[Exception], int]] = ()) -> Answer:
+        """The problem that an exception means; those of `nearer` are asked first, one by one."""
         if isinstance(error, InvalidInput):
             return invalid(error, scope)
-        status = (nearest(type(error), nearer) if nearer else None) or nearest(type(error), self.statuses)
+        levels = (nearest(type(error), each) for each in (*nearer, self.statuses))
+        status = next((each for each in levels if each is not None), None)
         if status is not None:
             return mapped(error, status, scope)
         if isinstance(error, HTTPException):
@@ -89,15 +90,15 @@ def nearest(kind: type[Exception], statuses: Mapping[type[Exception], int]) -> i
 
 def problem(
     status: int,
-    detail: str,
+    detail: object,
     scope: Scope,
     *,
     headers: Mapping[str, str] | None = None,
     **members: Any,
 ) -> Answer:
-    """A problem; `members` are added to its body."""
+    """A problem; `members` are added to its body. A `detail` that is no text is told as JSON."""
     title = phrase(status)
-    detail = cut(detail, _detail) or title
+    detail = cut(text_of(detail), _detail) or title
     written = [NOSNIFF, *encoded(headers or {})]
     if status in (204, 304):
         return Answer(status, written, b"")
@@ -118,6 +119,16 @@ def problem(
     return Answer(status, [_content_type, *written], json.dumps(document, separators=(",", ":")).encode("ascii"))
 
 
+def text_of(detail: object) -> str:
+    """A text as it is, anything else as its JSON: `HTTPException` takes whatever it is given."""
+    if isinstance(detail, str):
+        return detail
+    try:
+        return json.dumps(detail, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # keys that are no texts, or what holds itself
+        return str(detail)
+
+
 def mapped(error: Exception, status: int, scope: Scope) -> Answer:
     """An exception that was foreseen: up to 499 the client reads its text, above only the status.
 
@@ -125,7 +136,8 @@ def mapped(error: Exception, status: int, scope: Scope) -> Answer:
     """
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if status < 500:
-        return problem(status, str(error), scope, headers=headers)
+        detail = error.detail if isinstance(error, HTTPError) else str(error)
+        return problem(status, detail, scope, headers=headers)
     if status == 503:
         headers.setdefault("retry-after", "1")
     logger.warning("%s %s answered %d: %r", scope.get("method"), scope.get("path"), status, error)
@@ -170,9 +182,10 @@ def shown(found: Mapping[str, Any], places: Mapping[str, tuple[str, str]]) -> di
     told = {"detail": cut(found["msg"]), "code": found["type"]}
     if not places:
         return {"in": "body", "pointer": cut("#" + "".join(f"/{escaped(part)}" for part in location)), **told}
-    source, name = places[location[0]]
+    parameter = location[0] if location else ""
+    source, name = places.get(parameter) or (next(iter(places.values()))[0], "")
     rest = location[1:] if name else location[2:]
-    name = name or str(location[1] if len(location) > 1 else location[0])
+    name = name or str(location[1] if len(location) > 1 else parameter)
     pointer = {"pointer": cut("#" + "".join(f"/{escaped(part)}" for part in rest))} if rest else {}
     return {"in": source, "name": cut(name), **pointer, **told}
 

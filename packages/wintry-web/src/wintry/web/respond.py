@@ -9,6 +9,7 @@ declared fields, so no other one leaves.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, get_args, get_origin
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from .envelope import DataResponse
 from .errors import DefinitionError, InvalidAnswer, report
+from .floats import nulls
 from .problems import NOSNIFF, Answer, Headers
 
 Write: TypeAlias = Callable[[Any], bytes]
@@ -51,7 +53,7 @@ class Responder:
             if self._write_whole is None:
                 if result is None:
                     return Answer(self._status or 204, [NOSNIFF], b"")
-                return Answer(self._status or 200, _json_headers, to_json(result))
+                return Answer(self._status or 200, _json_headers, _plain(result))
             return Answer(self._status or 200, _json_headers, self._write_whole(result))
         except ValidationError as error:
             wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -84,11 +86,11 @@ class Responder:
 def compile_responder(model: Any, status: int | None, place: str) -> Responder:
     """The responder of a route; `model` None means that whatever is returned is written as it is."""
     if model is None or model is type(None):
-        return Responder(place, status, to_json, None)
+        return Responder(place, status, _plain, None)
     try:
         whole = _writer(model)
         data = data_type(model)
-        return Responder(place, status, to_json if data is Any else _writer(data), whole)
+        return Responder(place, status, _plain if data is Any else _writer(data), whole)
     except Exception as error:  # noqa: BLE001 - making a schema runs the code of the model
         report(
             DefinitionError(
@@ -97,7 +99,7 @@ def compile_responder(model: Any, status: int | None, place: str) -> Responder:
                 "state another one with response_model=, or response_model=None",
             )
         )
-        return Responder(place, status, to_json, None)
+        return Responder(place, status, _plain, None)
 
 
 def data_type(model: Any) -> Any:
@@ -115,10 +117,33 @@ def _writer(annotation: Any) -> Write:
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     validate, write = adapter.validator.validate_python, adapter.serializer.to_json
 
+    signs = nulls(adapter.core_schema)
+
     def serialised(value: Any) -> bytes:
         return write(validate(value, from_attributes=True), by_alias=True)
 
-    return serialised
+    def checked(value: Any) -> bytes:
+        valid = validate(value, from_attributes=True)
+        body = write(valid, by_alias=True)
+        for sign in signs:
+            if sign in body:
+                _plain(adapter.serializer.to_python(valid, mode="json"))
+                break
+        return body
+
+    return checked if signs else serialised
+
+
+def _plain(value: Any) -> bytes:
+    """The JSON of whatever it is. Raises `PydanticSerializationError` for a float that is no number."""
+    body = to_json(value)
+    if b"NaN" in body or b"Infinity" in body:  # in a text, or as a number that is none
+        json.loads(body, parse_constant=_no_number)
+    return body
+
+
+def _no_number(text: str) -> None:
+    raise PydanticSerializationError(f"{text} is no number")
 
 
 def encoded(headers: Mapping[str, str], place: str) -> Headers:
