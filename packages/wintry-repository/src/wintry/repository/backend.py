@@ -22,7 +22,7 @@ from wintry.models import info
 from wintry.models.tracking import Snapshot, snapshot
 
 from .cancellation import raise_put_off
-from .errors import RepositoryError
+from .errors import RepositoryError, Unsupported
 
 if TYPE_CHECKING:
     from wintry.models import Model
@@ -143,7 +143,7 @@ class Backend(Protocol):
     def bind(self, model: type[Model]) -> None:
         """A repository of `model` exists: its tables belong to the schema. Idempotent.
 
-        Raises `DefinitionError` for a Model that this store cannot hold.
+        Raises `DefinitionError` for a Model that this store cannot hold, `Unsupported` for one that inherits its identity.
         """
         ...
 
@@ -378,7 +378,7 @@ class OneCall:
     def removed(self, object: Model) -> None:
         """`object` is deleted by `finish`, guarded by its version where that is known."""
         model = type(object)
-        self._operations.append(Delete(info(model).root, info(model).id_of(object), self.version(object)))
+        self._operations.append(Delete(model, info(model).id_of(object), self.version(object)))
 
     def writes(self) -> None:
         """The call may write."""
@@ -405,6 +405,18 @@ class OneCall:
                     remembered.put(object, expected + 1, snapshot(object))
                 case Delete():
                     pass
+
+
+def refuse_subclass(model: type[Model]) -> None:
+    """Raises `Unsupported` where `model` has its identity from another stored class: no backend tells the two apart."""
+    about = info(model)
+    if about.root is not model:
+        root = about.root.__name__
+        raise Unsupported(
+            about.place,
+            f"it has its identity from {root}, and no store keeps the classes of one identity apart yet",
+            f"make a repository of {root}, or put what both have into a Model without an id field and derive both from it",
+        )
 
 
 def running(backend: Backend) -> Session | None:

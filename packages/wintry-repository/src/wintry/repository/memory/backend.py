@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wintry.models import info
 
-from ..backend import LOCKED, Operation, Options, Remembered
+from ..backend import LOCKED, Operation, Options, Remembered, refuse_subclass
 from ..errors import ConfigurationError, DefinitionError, Unsupported
 from .compile import MemoryQuery
 from .load import hydrate
@@ -39,9 +39,10 @@ class MemoryBackend:
         return f"<MemoryBackend {self.name!r}>"
 
     def bind(self, model: type[Model]) -> None:
-        """Any Model with an identity can be stored. Raises `DefinitionError` for another."""
+        """Any Model with an identity of its own can be stored. Raises `DefinitionError`, `Unsupported`."""
         if not info(model).is_entity:
             raise DefinitionError(model.__qualname__, "has no identity, and cannot be found again")
+        refuse_subclass(model)
 
     def compile(self, plan: QueryPlan) -> MemoryQuery:
         """The plan as a function over rows."""
