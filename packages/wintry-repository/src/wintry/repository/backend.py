@@ -243,6 +243,16 @@ class Session(Protocol):
         """`object` goes: delete it."""
         ...
 
+    def guard(self, object: Model, stored: Model) -> None:
+        """`object` speaks for the row of `stored`, which is tracked here. Raises `ConcurrentModification` where it was
+        loaded or stored outside and the row has moved since."""
+        ...
+
+    def merge(self, object: Model, stored: Model) -> None:
+        """Put what changed in `object` into `stored`, guarded as by `guard`: since it was loaded or stored outside, or
+        was last merged here; of one that was built, all that differs."""
+        ...
+
     def writes(self) -> None:
         """A set-based statement is about to run on this backend."""
         ...
@@ -379,6 +389,14 @@ class OneCall:
         """`object` is deleted by `finish`, guarded by its version where that is known."""
         model = type(object)
         self._operations.append(Delete(model, info(model).id_of(object), self.version(object)))
+
+    def guard(self, object: Model, stored: Model) -> None:
+        """Raises `RepositoryError`: nothing is tracked here."""
+        raise RepositoryError("a single call tracks nothing that another object could speak for")
+
+    def merge(self, object: Model, stored: Model) -> None:
+        """Raises `RepositoryError`: nothing is tracked here."""
+        self.guard(object, stored)
 
     def writes(self) -> None:
         """The call may write."""

@@ -223,6 +223,8 @@ class Repository(Connected, Generic[T, Id]):
             stored = await fetch(session, self.model, key)
             if stored is None:
                 raise self._not_found(key)
+            if stored is not object:
+                session.guard(object, stored)
             session.removed(stored)
         elif self.backend.remembered.version(object) is not None:
             async with OneCall(self.backend) as call:
@@ -320,7 +322,11 @@ class Repository(Connected, Generic[T, Id]):
             return entity, True
         self._expect(key, expected, session.version(stored))
         if stored is not object:
-            diff(stored, object).apply_to(stored)
+            if create:
+                session.writes()
+                diff(stored, object).apply_to(stored)
+            else:
+                session.merge(object, stored)
         return cast("T", stored), False
 
     async def _put_alone(self, object: Model, expected: int | None, *, create: bool) -> bool:
