@@ -327,7 +327,7 @@ class OneCall:
     remembered beside the objects.
     """
 
-    __slots__ = ("_execution", "_operations", "_read_only", "_timeout", "backend", "tracking")
+    __slots__ = ("_execution", "_operations", "_read_only", "_removed", "_timeout", "backend", "tracking")
 
     def __init__(self, backend: Backend, *, read_only: bool = False, timeout: float | None = None) -> None:
         self.backend = backend
@@ -336,6 +336,7 @@ class OneCall:
         self._timeout = timeout
         self._execution: Execution | None = None
         self._operations: list[Operation] = []
+        self._removed: list[Model] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -389,6 +390,7 @@ class OneCall:
         """`object` is deleted by `finish`, guarded by its version where that is known."""
         model = type(object)
         self._operations.append(Delete(model, info(model).id_of(object), self.version(object)))
+        self._removed.append(object)
 
     def guard(self, object: Model, stored: Model) -> None:
         """Raises `RepositoryError`: nothing is tracked here."""
@@ -423,6 +425,8 @@ class OneCall:
                     remembered.put(object, expected + 1, snapshot(object))
                 case Delete():
                     pass
+        for object in self._removed:
+            remembered.forget(object)
 
 
 def refuse_subclass(model: type[Model]) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
-from wintry.models import Array, Model, RequiredId, same
+from wintry.models import Array, IdentityChanged, Model, RequiredId, same
 
-from ..errors import Unsupported
+from ..errors import ConcurrentModification, NotFound, Unsupported
 from ..repository import Repository
-from .contract import Case, case
-from .models import Order
+from .contract import Case, case, raises
+from .models import Order, Orders, Parcel
 
 if TYPE_CHECKING:
     from ..connections import Backends
@@ -63,6 +63,59 @@ async def stores_fields_that_are_inherited(backends: Backends) -> None:
     repository, note = Notes(backends), Note(id="x", made=date(2026, 2, 2), tags=["a"], text="t")
     await repository.create(entity=note)
     assert same(await repository.one("x"), note)
+
+
+@case("REPO-055")
+async def upserts_what_was_deleted(backends: Backends) -> None:
+    """What is remembered of an object ends with its row: it can be created again, and not be updated."""
+    repository = Orders(backends)
+    order = await repository.create(entity=Order(id="x", number=1, parcels=[Parcel(code="p")]))
+    await repository.delete(entity=order)
+    assert repository.version_of(order) is None
+    await raises(NotFound, repository.update(entity=order))
+    assert await repository.upsert(entity=order) is True
+    assert same(await repository.one("x"), order)
+    assert repository.version_of(order) == 1
+    await repository.delete_by_id(id="x")
+    assert await repository.upsert(entity=order) is True, "though it was remembered"
+    assert same(await repository.one("x"), order)
+
+
+@case("REPO-055")
+async def upserts_over_what_others_stored(backends: Backends) -> None:
+    """An upsert replaces the whole of what is stored, whatever that is, also where its object is as it was loaded."""
+    repository = Orders(backends)
+    await repository.create(entity=Order(id="x", number=1, parcels=[Parcel(code="p")]))
+    mine, theirs = await repository.one("x"), await repository.one("x")
+    theirs.number, theirs.parcels = 2, [Parcel(code="q")]
+    await repository.update(entity=theirs)
+    assert await repository.upsert(entity=mine) is False
+    assert same(await repository.one("x"), mine)
+    assert repository.version_of(mine) == 3
+    assert await repository.upsert(entity=mine) is False
+    assert repository.version_of(await repository.one("x")) == 3, "nothing had changed"
+    mine.number = 5
+    await repository.update(entity=mine)
+    assert (await repository.one("x")).number == 5
+    mine.id = "y"
+    await raises(IdentityChanged, repository.upsert(entity=mine))
+
+
+@case("REPO-068")
+async def an_update_of_nothing_is_guarded_too(backends: Backends) -> None:
+    """An update without changes writes nothing, and still tells that the row has moved or gone."""
+    repository = Orders(backends)
+    order = await repository.create(entity=Order(id="x", number=1))
+    assert await repository.update(entity=order) is order
+    assert repository.version_of(await repository.one("x")) == 1
+    theirs = await repository.one("x")
+    theirs.number = 2
+    await repository.update(entity=theirs)
+    error = await raises(ConcurrentModification, repository.update(entity=order))
+    assert (error.id, error.expected, error.found) == ("x", 1, 2)
+    await repository.delete_by_id(id="x")
+    error = await raises(ConcurrentModification, repository.update(entity=theirs))
+    assert (error.expected, error.found) == (2, None)
 
 
 def refused(attempt: Callable[[], object]) -> Unsupported:
