@@ -324,10 +324,10 @@ class OneCall:
     """The session of a call outside any unit: a transaction of its own, committed by `finish`.
 
     Used with `async with`, which rolls back what was not finished. It has no identity map; what it loads and writes is
-    remembered beside the objects.
+    remembered beside the objects, as they are when it is told of them: they may change while it waits for the store.
     """
 
-    __slots__ = ("_execution", "_operations", "_read_only", "_removed", "_timeout", "backend", "tracking")
+    __slots__ = ("_execution", "_known", "_operations", "_read_only", "_removed", "_timeout", "backend", "tracking")
 
     def __init__(self, backend: Backend, *, read_only: bool = False, timeout: float | None = None) -> None:
         self.backend = backend
@@ -336,6 +336,7 @@ class OneCall:
         self._timeout = timeout
         self._execution: Execution | None = None
         self._operations: list[Operation] = []
+        self._known: list[tuple[Model, int, Snapshot]] = []
         self._removed: list[Model] = []
 
     async def __aenter__(self) -> Self:
@@ -381,10 +382,13 @@ class OneCall:
     def added(self, object: Model) -> None:
         """`object` is inserted by `finish`."""
         self._operations.append(Insert(object))
+        self._known.append((object, 1, snapshot(object)))
 
     def changed(self, object: Model, changes: ChangeSet, expected: int) -> None:
         """`changes` of `object` are stored by `finish`."""
-        self._operations.append(Update(object, changes, expected))
+        update = Update(object, changes, expected)
+        self._operations.append(update)
+        self._known.append((object, update.becomes, snapshot(object)))
 
     def removed(self, object: Model) -> None:
         """`object` is deleted by `finish`, guarded by its version where that is known."""
@@ -417,14 +421,8 @@ class OneCall:
 
     def _remember(self) -> None:
         remembered = self.backend.remembered
-        for operation in self._operations:
-            match operation:
-                case Insert(object):
-                    remembered.put(object, 1, snapshot(object))
-                case Update(object, _, expected):
-                    remembered.put(object, expected + 1, snapshot(object))
-                case Delete():
-                    pass
+        for object, version, state in self._known:
+            remembered.put(object, version, state)
         for object in self._removed:
             remembered.forget(object)
 

@@ -359,12 +359,12 @@ class Repository(Connected, Generic[T, Id]):
                 return True
             stored, version = rows[0]
             self._expect(key, expected, version)
-            changes = diff(stored, object)
+            changes, state = diff(stored, object), snapshot(object)
             if changes:
                 call.changed(object, changes, version)
             await call.finish()
         if not changes:
-            self.backend.remembered.put(object, version, snapshot(object))
+            self.backend.remembered.put(object, version, state)
         return False
 
     async def _edit(self, object: Model, changes: ChangeSet, version: int) -> None:

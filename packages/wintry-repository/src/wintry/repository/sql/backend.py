@@ -130,7 +130,7 @@ class SqlBackend:
         assert isinstance(execution, SqlExecution), "an execution of this backend"
         flush = Flush(self, execution)
         for operation in operations:
-            await flush.add(operation)
+            flush.add(operation)
         await flush.run()
 
     async def open(self) -> None:

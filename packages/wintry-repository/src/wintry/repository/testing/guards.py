@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import date
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wintry.models import Array, IdentityChanged, Model, RequiredId, same
 
 from ..errors import ConcurrentModification, NotFound, Unsupported
 from ..repository import Repository
 from .contract import Case, case, raises
-from .models import Order, Orders, Parcel
+from .models import Line, Order, Orders, Parcel
 
 if TYPE_CHECKING:
     from ..connections import Backends
@@ -116,6 +117,39 @@ async def an_update_of_nothing_is_guarded_too(backends: Backends) -> None:
     await repository.delete_by_id(id="x")
     error = await raises(ConcurrentModification, repository.update(entity=theirs))
     assert (error.expected, error.found) == (2, None)
+
+
+@case("REPO-069")
+async def keeps_edits_made_while_a_call_waits(backends: Backends) -> None:
+    """What is changed in an object while it is being stored, and is not stored with it, is stored by the next update."""
+    repository = Orders(backends)
+    await repository.create(entity=Order(id="first", number=1))
+    for steps in range(8):
+        order = Order(id=f"o{steps}", number=1, parcels=[Parcel(code=f"{steps}-{name}") for name in "ab"])
+        await _meanwhile(repository.create(entity=order), steps, lambda order=order: order.words.append("a"))
+        await repository.update(entity=order)
+        assert same(await repository.one(order.id), order), steps
+        order.note = "edited"
+        await _meanwhile(repository.update(entity=order), steps, lambda order=order: setattr(order, "number", 2))
+        await repository.update(entity=order)
+        assert same(await repository.one(order.id), order), steps
+        between = Parcel(code=f"{steps}-new")
+        order.parcels.insert(1, between)
+        line = Line(number=1, sku="s")
+        await _meanwhile(
+            repository.update(entity=order), steps, lambda between=between, line=line: between.lines.append(line)
+        )
+        await repository.update(entity=order)
+        assert same(await repository.one(order.id), order), steps
+
+
+async def _meanwhile(call: Coroutine[Any, Any, object], steps: int, edit: Callable[[], object]) -> None:
+    """Await `call`, and `edit` after some steps of the event loop, unless it ended before."""
+    task = asyncio.ensure_future(call)
+    for _ in range(steps + 1):
+        await asyncio.sleep(0)
+    edit()
+    await task
 
 
 def refused(attempt: Callable[[], object]) -> Unsupported:
