@@ -83,4 +83,6 @@ def test_random_queries_notice_a_predicate_that_forgets_the_same_element(monkeyp
     monkeypatch.setattr(memory_compile, "reader", merged)
 
     with pytest.raises(AssertionError):
-        differential("memory://", profile=settings(phases=[Phase.generate], report_multiple_bugs=False))
+        differential(
+            "memory://", profile=settings(max_examples=2000, phases=[Phase.generate], report_multiple_bugs=False)
+        )

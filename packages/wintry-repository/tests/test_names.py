@@ -231,6 +231,8 @@ def test_two_readings_that_both_fit_are_refused() -> None:
         ("find_by_", "Item has no field"),
         ("find_by_sku_or_", "Item has no field"),
         ("find_by_sku__x", "Item.sku has no fields of its own"),
+        ("find_by_tags_null", "tags is a list that is never None: compare its values"),
+        ("find_by_tags_is_not_none", "tags is a list that is never None: compare its values"),
     ],
 )
 async def test_names_that_mean_nothing(name: str, reason: str, backends: Backends) -> None:

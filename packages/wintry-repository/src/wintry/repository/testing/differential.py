@@ -40,6 +40,9 @@ POOLS: Final[dict[type, tuple[Any, ...]]] = {
     datetime: TIMES,
     bool: (False, True),
 }
+LISTS: Final = ("parcels", "lines", "marks", "words", "tags")
+ABSENCE: Final = (Operator.NULL, Operator.NOT_NULL)
+"""The operators that speak of a list itself, where a path ends in one that may be None."""
 _ORDER: Final[dict[Operator, Callable[[Any, Any], bool]]] = {
     Operator.LT: operator.lt,
     Operator.LTE: operator.le,
@@ -158,7 +161,7 @@ def _together(item: Any, terms: list[tuple[tuple[str, ...], Drawn]]) -> bool:
     """Whether `item` fulfils terms whose paths begin at it; those that go through one list speak of one element."""
     lists: dict[tuple[str, ...], list[tuple[tuple[str, ...], Drawn]]] = {}
     for path, term in terms:
-        cut = _first_list(item, path)
+        cut = _first_list(path[:-1] if term.operator in ABSENCE else path)
         if cut is None:
             if not _compares(_value(item, path), term):
                 return False
@@ -167,11 +170,8 @@ def _together(item: Any, terms: list[tuple[tuple[str, ...], Drawn]]) -> bool:
     return all(any(_together(element, rest) for element in _value(item, path) or ()) for path, rest in lists.items())
 
 
-def _first_list(item: Any, path: tuple[str, ...]) -> int | None:
-    for cut in range(1, len(path) + 1):
-        if isinstance(_value(item, path[:cut]), list):
-            return cut
-    return None
+def _first_list(path: tuple[str, ...]) -> int | None:
+    return next((cut for cut, name in enumerate(path, 1) if name in LISTS), None)
 
 
 def _compares(value: Any, term: Drawn) -> bool:
@@ -225,7 +225,7 @@ PATHS: Final = tuple(_paths(Order))
 def terms(draw: st.DrawFn) -> Drawn:
     """A comparison of any path, with any operator in any of its spellings."""
     path, leaf, _ = draw(st.sampled_from(PATHS))
-    chosen = draw(st.sampled_from(Operator))
+    chosen = draw(st.sampled_from([each for each in Operator if each not in ABSENCE or path != ("words",)]))
     names = [name for name, meaning in SPELLINGS.items() if meaning is chosen]
     if leaf not in (date, datetime):
         names = [name for name in names if name not in ("before", "after")]
@@ -295,6 +295,7 @@ def _order(draw: st.DrawFn, id: str, codes: Iterator[str]) -> Order:
         ],
         marks=[Mark(label=one(str), weight=maybe(int)) for _ in some()],
         words=[one(str) for _ in some()],
+        tags=[one(str) for _ in some()] if one(bool) else None,
         not_before=maybe(date),
         order_by_date=one(int),
         terms_and_conditions=maybe(str),

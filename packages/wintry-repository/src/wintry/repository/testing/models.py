@@ -47,6 +47,7 @@ class Order(Model):
     parcels: list[Parcel] = Array()
     marks: list[Mark] = Array()
     words: list[str] = Array()
+    tags: list[str] | None = None
     not_before: date | None = None
     order_by_date: int = 0
     terms_and_conditions: str | None = None
@@ -73,7 +74,7 @@ def orders() -> list[Order]:
     """The data of the query cases; fresh objects at each call."""
     plus_two = timezone(timedelta(hours=2))
     return [
-        Order(id="a", number=1, note="plain", weight=1.5, placed=date(2026, 1, 1), words=["x", "y"]),
+        Order(id="a", number=1, note="plain", weight=1.5, placed=date(2026, 1, 1), words=["x", "y"], tags=["x"]),
         Order(
             id="B",
             number=2,
@@ -94,6 +95,7 @@ def orders() -> list[Order]:
             parcels=[Parcel(code="p3", fragile=True)],
             marks=[Mark(label="red", weight=1), Mark(label="red"), Mark(label="blue", weight=3)],
             words=["x", "x", ""],
+            tags=[],
             not_before=date(2026, 2, 2),
             order_by_date=7,
         ),

@@ -272,6 +272,17 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
     ),
     _case("REPO-036", "find_by_words", lambda o: "x" in o.words, words="x"),
     _case("REPO-036", "find_by_words_ne", lambda o: any(w != "x" for w in o.words), words_ne="x"),
+    _case("REPO-036", "find_by_tags", lambda o: "x" in (o.tags or ()), tags="x"),
+    _case("REPO-036", "find_by_not_tags", lambda o: "x" not in (o.tags or ()), not_tags="x"),
+    _case("REPO-036", "find_by_tags_null", lambda o: o.tags is None),
+    _case("REPO-036", "find_by_tags_is_not_null", lambda o: o.tags is not None),
+    _case("REPO-036", "find_by_not_tags_null", lambda o: o.tags is not None),
+    _case(
+        "REPO-036",
+        "find_by_tags_not_null_and_not_tags",
+        lambda o: o.tags is not None and "x" not in o.tags,
+        not_tags="x",
+    ),
     _case("REPO-036", "find_by_not_words", lambda o: "x" not in o.words, not_words="x"),
     # Objects held by value
     _case(
