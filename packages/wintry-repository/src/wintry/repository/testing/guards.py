@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from wintry.models import Array, IdentityChanged, Model, RequiredId, same
 
 from ..errors import ConcurrentModification, NotFound, Unsupported
+from ..query import query
 from ..repository import Repository
 from .contract import Case, case, raises
-from .models import Line, Order, Orders, Parcel
+from .models import Line, Order, Orders, Parcel, Reading
 
 if TYPE_CHECKING:
     from ..connections import Backends
@@ -42,6 +43,15 @@ class Notes(Repository[Note, str], entity=Note):
     """A repository of an aggregate that inherits fields and no identity."""
 
 
+class Measured(Repository[Reading, tuple[str, int]], entity=Reading):
+    """A repository that asks for a composite id by its fields."""
+
+    @query
+    async def get_by_sensor_and_hour(self, *, sensor: str | None, hour: int | None) -> Reading | None:
+        """The reading of these two."""
+        raise NotImplementedError
+
+
 class Gifts(Repository[Gift, str], entity=Gift):
     """A repository of what cannot be stored whole."""
 
@@ -64,6 +74,16 @@ async def stores_fields_that_are_inherited(backends: Backends) -> None:
     repository, note = Notes(backends), Note(id="x", made=date(2026, 2, 2), tags=["a"], text="t")
     await repository.create(entity=note)
     assert same(await repository.one("x"), note)
+
+
+@case("REPO-030")
+async def finds_nothing_where_a_part_of_the_id_is_none(backends: Backends) -> None:
+    """No row has None in its id."""
+    repository = Measured(backends)
+    await repository.create(entity=Reading(sensor="s", hour=1))
+    assert await repository.get_by_sensor_and_hour(sensor="s", hour=1) is not None
+    for sensor, hour in ((None, 1), ("s", None), (None, None)):
+        assert await repository.get_by_sensor_and_hour(sensor=sensor, hour=hour) is None
 
 
 @case("REPO-055")

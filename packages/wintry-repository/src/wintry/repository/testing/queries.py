@@ -104,6 +104,8 @@ def _sorted(
 QUERIES: Final[tuple[QueryCase, ...]] = (
     # One value
     _case("REPO-030", "find_by_id", lambda o: o.id == "B", id="B"),
+    _case("REPO-030", "find_by_id", lambda o: False, id=None),
+    _case("REPO-030", "find_by_id_ne", lambda o: True, id_ne=None),
     _case("REPO-030", "find_by_number", lambda o: o.number == 2, number=2),
     _case("REPO-030", "find_by_number_eq", lambda o: o.number == 2**63 - 1, number_eq=2**63 - 1),
     _case("REPO-030", "find_by_note", lambda o: o.note == "plain", note="plain"),
