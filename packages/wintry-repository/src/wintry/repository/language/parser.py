@@ -107,10 +107,10 @@ class _Parser:
                     return
         if self._at(position, "_by_"):
             for groups, end in self.terms(position + 4):
-                for order in self.order(end):
+                for order in self.order(end, ("_and_", "_or_")):
                     yield Reading(word, verb, limit, single, groups, order)
         else:
-            for order in self.order(position):
+            for order in self.order(position, ()):
                 yield Reading(word, verb, limit, single, None, order)
 
     def terms(self, position: int) -> list[tuple[Groups, int]]:
@@ -192,14 +192,15 @@ class _Parser:
         if not found:
             self._not_an_operator(path, position)
 
-    def order(self, position: int) -> Iterator[tuple[Key, ...]]:
-        """The sort keys from `position` to the end of the name, () where it ends here."""
+    def order(self, position: int, joints: tuple[str, ...]) -> Iterator[tuple[Key, ...]]:
+        """The sort keys from `position` to the end of the name, () where it ends here; `joints` are read elsewhere."""
         if position == len(self.text):
             yield ()
         elif self._at(position, "_order_by_"):
             yield from self.keys(position + 10)
-        elif not self._at(position, "_and_") and not self._at(position, "_or_"):
-            self._expect(position + 1, "here the name may go on with", ("by", "order_by", "and", "or"))
+        elif not any(self._at(position, joint) for joint in joints):
+            words = ("order_by", "and", "or") if joints else ("by", "order_by")
+            self._expect(position + 1, "here the name may go on with", words)
 
     def keys(self, position: int) -> Iterator[tuple[Key, ...]]:
         for path, end in self.path(position, self.model):
