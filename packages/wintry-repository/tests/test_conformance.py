@@ -29,7 +29,7 @@ async def test_queries_answer_as_their_predicates_say(case: QueryCase, backends:
 @pytest.mark.contract(
     "REPO-055", "REPO-056", "REPO-057", "REPO-058", "REPO-059", "REPO-060", "REPO-061", "REPO-068", "REPO-069"
 )
-@pytest.mark.contract("REPO-002", "REPO-049", "REPO-080", "REPO-081", "REPO-082", "REPO-084", "REPO-401")
+@pytest.mark.contract("REPO-002", "REPO-049", "REPO-080", "REPO-081", "REPO-082", "REPO-084", "REPO-401", "REPO-045")
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_the_contract_of_stores(case: Case, backends: Backends) -> None:
     await case.run(backends)

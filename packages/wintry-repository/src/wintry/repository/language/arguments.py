@@ -42,7 +42,7 @@ def quick_test(leaf: type, bind: Callable[[object, str], str]) -> Callable[[str]
 
 
 def one(value: Value, type: type, place: str, *, optional: bool) -> Value:
-    """`value` as the exact `type`, or None. Raises `InvalidArgument` naming `place`."""
+    """`value` as the exact `type`, a time in UTC, or None. Raises `InvalidArgument` naming `place`."""
     if value is None:
         if optional:
             return None
@@ -52,6 +52,8 @@ def one(value: Value, type: type, place: str, *, optional: bool) -> Value:
         raise InvalidArgument(f"{place}: {reason}")
     if type is float:
         return float(value)
+    if type is datetime:
+        return value.astimezone(UTC)  # an instant: elsewhere Python compares what the clocks of a zone show
     return str.__str__(value) if type is str else value
 
 

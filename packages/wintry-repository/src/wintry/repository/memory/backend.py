@@ -14,7 +14,7 @@ from wintry.models import info
 from ..backend import LOCKED, Operation, Options, Remembered, refuse_subclass
 from ..errors import ConfigurationError, DefinitionError, Unsupported
 from .compile import MemoryQuery
-from .load import hydrate
+from .load import hydrate, key_of
 from .session import MemoryExecution
 from .store import Store
 from .write import write
@@ -64,7 +64,7 @@ class MemoryBackend:
     ) -> Sequence[tuple[Model, int]]:
         """The aggregates of these ids."""
         rows = execution.view(model).rows
-        found = [rows[id] for id in ids if id in rows]
+        found = [rows[key] for key in map(key_of, ids) if key in rows]
         return [(hydrate(model, stored.row), stored.version) for stored in found]
 
     async def write(self, execution: MemoryExecution, operations: Sequence[Operation]) -> None:

@@ -22,15 +22,20 @@ from wintry.models import Model, info, same
 from ..connections import Backends
 from ..errors import AmbiguousQueryName
 from ..language.operators import SPELLINGS, Operator
-from .models import Address, Line, Mark, Order, Parcel
+from .models import TWICE, Address, Line, Mark, Order, Parcel
 from .queries import asking, stored
 
 TEXTS: Final = ("", "a", "A", "ab", "%", "_", "\\", "é", "e\u0301", "ß", "😀", "\uffff", "'", "$x", "a\n")
 INTS: Final = (0, 1, -1, 2, 2**53 + 1, 2**63 - 1, -(2**63))
 FLOATS: Final = (0.0, -0.5, 0.1, 1.0, 1e300, 5e-324)
 DATES: Final = (date(2026, 1, 1), date(2026, 1, 2), date(1, 1, 1), date(9999, 12, 31))
-TIMES: Final = tuple(
-    datetime(2026, 3, 29, 1, 59, 59, 999_999, tzinfo=UTC) + timedelta(microseconds=step) for step in (0, 1, 2_000_000)
+TIMES: Final = (
+    *(
+        datetime(2026, 3, 29, 1, 59, 59, 999_999, tzinfo=UTC) + timedelta(microseconds=step)
+        for step in (0, 1, 2_000_000)
+    ),
+    *TWICE,
+    TWICE[1].astimezone(UTC),
 )
 POOLS: Final[dict[type, tuple[Any, ...]]] = {
     str: TEXTS,
@@ -175,23 +180,24 @@ def _first_list(path: tuple[str, ...]) -> int | None:
 
 
 def _compares(value: Any, term: Drawn) -> bool:
+    values = [_instants(each) for each in term.values]
     match term.operator:
         case Operator.EQ:
-            result = value == term.values[0]
+            result = value == values[0]
         case Operator.NE:
-            result = value != term.values[0]
+            result = value != values[0]
         case Operator.IN:
-            result = value in term.values[0]
+            result = value in values[0]
         case Operator.NOT_IN:
-            result = value not in term.values[0]
+            result = value not in values[0]
         case Operator.NULL:
             result = value is None
         case Operator.NOT_NULL:
             result = value is not None
         case Operator.BETWEEN:
-            result = value is not None and term.values[0] <= value <= term.values[1]
+            result = value is not None and values[0] <= value <= values[1]
         case _:
-            result = value is not None and _ORDER[term.operator](value, term.values[0])
+            result = value is not None and _ORDER[term.operator](value, values[0])
     return result is not term.negated
 
 
@@ -200,7 +206,14 @@ def _value(item: Any, path: tuple[str, ...]) -> Any:
         if item is None:
             return None
         item = getattr(item, name)
-    return item
+    return _instants(item)
+
+
+def _instants(value: Any) -> Any:
+    """`value` with its times in UTC: elsewhere Python compares the clocks of one zone, and not the instants."""
+    if isinstance(value, list) and value and not isinstance(value[0], Model):
+        return [_instants(each) for each in value]
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _none_first(value: Any) -> tuple[bool, Any]:

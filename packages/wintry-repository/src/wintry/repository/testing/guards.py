@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from wintry.models import Array, IdentityChanged, Model, RequiredId, same
 
-from ..errors import ConcurrentModification, NotFound, Unsupported
+from ..errors import AlreadyExists, ConcurrentModification, NotFound, Unsupported
 from ..query import query
 from ..repository import Repository
 from .contract import Case, case, raises
-from .models import Line, Order, Orders, Parcel, Reading
+from .models import TWICE, Line, Order, Orders, Parcel, Reading
 
 if TYPE_CHECKING:
     from ..connections import Backends
@@ -52,6 +52,27 @@ class Measured(Repository[Reading, tuple[str, int]], entity=Reading):
         raise NotImplementedError
 
 
+class Event(Model):
+    """An aggregate whose id is a time."""
+
+    at: datetime = RequiredId()
+    name: str = ""
+
+
+class Events(Repository[Event, datetime], entity=Event):
+    """A repository of what happened."""
+
+    @query
+    async def get_by_at(self, *, at: datetime | None) -> Event | None:
+        """The event of this instant."""
+        raise NotImplementedError
+
+    @query
+    async def find_by_at_in(self, *, at: list[datetime]) -> list[Event]:
+        """The events of these instants."""
+        raise NotImplementedError
+
+
 class Gifts(Repository[Gift, str], entity=Gift):
     """A repository of what cannot be stored whole."""
 
@@ -84,6 +105,33 @@ async def finds_nothing_where_a_part_of_the_id_is_none(backends: Backends) -> No
     assert await repository.get_by_sensor_and_hour(sensor="s", hour=1) is not None
     for sensor, hour in ((None, 1), ("s", None), (None, None)):
         assert await repository.get_by_sensor_and_hour(sensor=sensor, hour=hour) is None
+
+
+@case("REPO-045")
+async def tells_apart_what_a_clock_shows_twice(backends: Backends) -> None:
+    """Times are instants, also as ids and where a clock that is put back shows two of them alike."""
+    repository = Events(backends)
+    first, second = [await repository.create(entity=Event(at=at, name=str(at.fold))) for at in TWICE]
+    for event in (first, second):
+        for at in (event.at, event.at.astimezone(UTC)):
+            for found in (
+                await repository.get(at),
+                await repository.get_by_at(at=at),
+                *await repository.find_many([at]),
+            ):
+                assert found is not None, at
+                assert (found.name, found.at) == (event.name, at.astimezone(UTC)), at
+            assert await repository.exists(at), at
+    assert [event.name for event in await repository.find_many([second.at, first.at])] == ["1", "0"]
+    assert len(await repository.find_by_at_in(at=[*TWICE, TWICE[0].astimezone(UTC)])) == 2
+    assert await repository.get_by_at(at=None) is None
+    await raises(AlreadyExists, repository.create(entity=Event(at=second.at.astimezone(UTC))))
+    second.name = "edited"
+    await repository.update(entity=second)
+    assert (await repository.one(second.at.astimezone(UTC))).name == "edited"
+    await repository.delete(entity=first)
+    assert await repository.delete_by_id(id=second.at) is True
+    assert await repository.count() == 0
 
 
 @case("REPO-055")

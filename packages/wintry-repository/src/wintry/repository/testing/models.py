@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 
 from wintry.models import Array, Model, RequiredId
 
 from ..repository import Repository
+
+
+class Autumn(tzinfo):
+    """A zone whose clocks go back from 3:00 to 2:00 in the night of October 25th, 2026, needing no data of zones.
+
+    What its clocks show between 2:00 and 3:00 they show twice; Python takes neither for equal to any time elsewhere.
+    """
+
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        """One hour, before the turn two."""
+        turn = datetime(2026, 10, 25, 2 if when is not None and when.fold else 3)
+        return timedelta(hours=2 if when is not None and when.replace(tzinfo=None, fold=0) < turn else 1)
+
+    def dst(self, when: datetime | None) -> timedelta:
+        """What is beyond one hour."""
+        return self.utcoffset(when) - timedelta(hours=1)
+
+    def tzname(self, when: datetime | None) -> str:
+        """Of no meaning."""
+        return "autumn"
+
+
+TWICE = tuple(datetime(2026, 10, 25, 2, 30, tzinfo=Autumn(), fold=fold) for fold in (0, 1))
+"""Two instants that one clock shows alike."""
 
 
 class Address(Model):
