@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wintry.models import Array, IdentityChanged, Model, RequiredId, same
 
-from ..errors import AlreadyExists, ConcurrentModification, NotFound, Unsupported
+from ..errors import AlreadyExists, ConcurrentModification, InvalidArgument, NotFound, Unsupported
 from ..query import query
 from ..repository import Repository
 from .contract import Case, case, raises
 from .models import TWICE, Line, Order, Orders, Parcel, Reading
+from .queries import asking
 
 if TYPE_CHECKING:
     from ..connections import Backends
@@ -105,6 +106,19 @@ async def finds_nothing_where_a_part_of_the_id_is_none(backends: Backends) -> No
     assert await repository.get_by_sensor_and_hour(sensor="s", hour=1) is not None
     for sensor, hour in ((None, 1), ("s", None), (None, None)):
         assert await repository.get_by_sensor_and_hour(sensor=sensor, hour=hour) is None
+
+
+@case("REPO-041")
+async def refuses_numbers_beyond_all_bounds(backends: Backends) -> None:
+    """A number that no float and no int of 64 bits can be is a wrong argument, however long it is."""
+    for name in ("number", "weight"):
+        ask = asking(f"find_by_{name}", [name])(backends).ask
+        among = asking(f"find_by_{name}_in", [name])(backends).ask
+        for value in (10**400, -(10**400), 10**5000):
+            await raises(InvalidArgument, ask(**{name: value}))
+            await raises(InvalidArgument, among(**{name: [value]}))
+    await raises(InvalidArgument, asking("find_by_weight", ["weight"])(backends).ask(weight="1"))
+    await raises(InvalidArgument, asking("find_by_note", ["note"])(backends).ask(note=10**5000))
 
 
 @case("REPO-045")
