@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from wintry.models import Model, RequiredId
+from wintry.models import DuplicateChild, IdentityChanged, InvalidValue, Model, RequiredId, SharedChild
 from wintry.repository import (
     AlreadyExists,
     Backends,
     ConcurrentModification,
     ConfigurationError,
     DefinitionError,
+    InvalidArgument,
+    MultipleFound,
     NotFound,
     Repository,
     Unreachable,
@@ -187,12 +189,19 @@ def test_its_errors_have_a_status() -> None:
     def status(kind: type[Exception]) -> int | None:
         return next((component.errors[base] for base in kind.__mro__ if base in component.errors), None)
 
-    assert [status(kind) for kind in (NotFound, AlreadyExists, ConcurrentModification, Unreachable)] == [
-        404,
-        409,
-        409,
-        503,
-    ]
+    wanted = {
+        NotFound: 404,
+        MultipleFound: 409,
+        AlreadyExists: 409,
+        ConcurrentModification: 409,
+        InvalidArgument: 422,
+        InvalidValue: 422,
+        SharedChild: 422,
+        DuplicateChild: 422,
+        IdentityChanged: 422,
+        Unreachable: 503,
+    }
+    assert {kind: status(kind) for kind in wanted} == wanted
 
 
 @pytest.mark.contract("REPO-017", "REPO-076")

@@ -26,8 +26,10 @@ async def test_queries_answer_as_their_predicates_say(case: QueryCase, backends:
 
 @pytest.mark.anyio
 @pytest.mark.contract("REPO-041", "REPO-042", "REPO-043", "REPO-050", "REPO-051", "REPO-052", "REPO-053", "REPO-054")
-@pytest.mark.contract("REPO-055", "REPO-056", "REPO-057", "REPO-058", "REPO-059", "REPO-060", "REPO-061")
-@pytest.mark.contract("REPO-002", "REPO-049", "REPO-080", "REPO-081", "REPO-082", "REPO-401")
+@pytest.mark.contract(
+    "REPO-055", "REPO-056", "REPO-057", "REPO-058", "REPO-059", "REPO-060", "REPO-061", "REPO-068", "REPO-069"
+)
+@pytest.mark.contract("REPO-002", "REPO-049", "REPO-080", "REPO-081", "REPO-082", "REPO-084", "REPO-401", "REPO-045")
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_the_contract_of_stores(case: Case, backends: Backends) -> None:
     await case.run(backends)
@@ -81,4 +83,6 @@ def test_random_queries_notice_a_predicate_that_forgets_the_same_element(monkeyp
     monkeypatch.setattr(memory_compile, "reader", merged)
 
     with pytest.raises(AssertionError):
-        differential("memory://", profile=settings(phases=[Phase.generate], report_multiple_bugs=False))
+        differential(
+            "memory://", profile=settings(max_examples=2000, phases=[Phase.generate], report_multiple_bugs=False)
+        )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import date
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wintry.models import Array, Model, RequiredId
 from wintry.repository import AmbiguousQueryName, Backends, DefinitionError, Repository, RepositoryError, query
 from wintry.repository.language.operators import SPELLINGS, Operator
 from wintry.repository.language.parser import VERBS
+from wintry.repository.testing.queries import asking
 
 pytestmark = pytest.mark.anyio
 
@@ -230,7 +234,14 @@ def test_two_readings_that_both_fit_are_refused() -> None:
         ("find_by", "here the name may go on with"),
         ("find_by_", "Item has no field"),
         ("find_by_sku_or_", "Item has no field"),
+        ("find_and_x", "here the name may go on with: by, order_by; not 'and_x'"),
+        ("count_or_y", "here the name may go on with: by, order_by; not 'or_y'"),
+        ("find_first_3_or_", "here the name may go on with: by, order_by; not 'or_'"),
+        ("exists_for_update_x", "here the name may go on with: by, order_by; not 'for_update_x'"),
+        ("find_and_x_for_update", "here the name may go on with: by, order_by; not 'and_x'"),
         ("find_by_sku__x", "Item.sku has no fields of its own"),
+        ("find_by_tags_null", "tags is a list that is never None: compare its values"),
+        ("find_by_tags_is_not_none", "tags is a list that is never None: compare its values"),
     ],
 )
 async def test_names_that_mean_nothing(name: str, reason: str, backends: Backends) -> None:
@@ -275,3 +286,26 @@ async def test_a_field_may_end_in_for_update(backends: Backends) -> None:
     await notices.create(entity=Notice(id="a", for_update=3))
 
     assert [notice.id for notice in await notices.find_by_for_update(for_update=3)] == ["a"]
+
+
+WORDS = (*VERBS, *SPELLINGS, "first", "top", "one", "all", "by", "and", "or", "order_by", "asc", "desc", "not", "is")
+FIELDS = ("id", "number", "at", "address", "address__city", "parcels", "parcels__lines__sku", "tags", "not_before")
+ODD = ("", "_", "x", "3", "0", "for_update", "ß", "order", "for", "parcels__", "__city", "in_order_by")
+
+
+STORES = Backends(memory="memory://", sql="sqlite:///never.db", mongo="mongodb://localhost/never")
+"""Compilers of each kind; nothing is opened."""
+
+
+@pytest.mark.contract("REPO-019")
+@settings(max_examples=1000)
+@given(
+    st.sampled_from(list(VERBS)),
+    st.lists(st.sampled_from([*FIELDS, *WORDS, *ODD]), max_size=7),
+    st.lists(st.sampled_from(["id", "number", "number_from", "city", "sku", "parcels__lines__sku"]), unique=True),
+)
+def test_any_name_is_compiled_or_a_definition_error(verb: str, words: list[str], parameters: list[str]) -> None:
+    name = "_".join([verb, *words])
+    for backend in ("memory", "sql", "mongo"):
+        with contextlib.suppress(DefinitionError):
+            asking(name, parameters, for_backend=backend).connect(STORES)

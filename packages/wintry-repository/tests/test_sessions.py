@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wintry.models import Array, Model, RequiredId, same
-from wintry.models.tracking import Snapshot
+from wintry.models.tracking import Snapshot, diff
 from wintry.repository import (
     Backends,
     InvalidArgument,
@@ -93,6 +93,13 @@ class Unit:
 
     def removed(self, object: Model) -> None:
         self.log.append(("removed", object))
+
+    def guard(self, object: Model, stored: Model) -> None:
+        self.log.append(("guard", object, stored))
+
+    def merge(self, object: Model, stored: Model) -> None:
+        self.log.append(("merge", object, stored))
+        diff(stored, object).apply_to(stored)
 
     def writes(self) -> None:
         self.log.append("writes")
@@ -212,6 +219,7 @@ async def test_writes_are_handed_to_the_unit(products: Products, unit: Unit) -> 
     assert [entry[0] for entry in writes] == ["added", "added", "removed", "removed", "removed"]
     assert writes[2][1] is writes[3][1] is known
     assert writes[4][1] is unit.map[Product, "b"]
+    assert [entry[2] for entry in unit.log if entry[0] == "guard"] == [unit.map[Product, "b"]]
     assert await products.count() == 3
 
 
@@ -244,6 +252,8 @@ async def test_update_inside_a_unit_changes_the_tracked_object(products: Product
     with pytest.raises(NotFound):
         await bound.update(entity=Product(sku="nope"))
     assert bound.version_of(tracked) == 1
+    assert ("merge", given, tracked) in unit.log
+    assert sum(entry[0] == "merge" for entry in unit.log) == 1, "an upsert replaces"
 
 
 @pytest.mark.contract("REPO-064")

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Annotated, Any, NewType
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from wintry.models import Array, Model, RequiredId
-from wintry.repository import Backends, DefinitionError, InvalidArgument, MultipleFound, NotFound, Repository, query
+from wintry.repository import (
+    AmbiguousQueryName,
+    Backends,
+    DefinitionError,
+    InvalidArgument,
+    MultipleFound,
+    NotFound,
+    Repository,
+    query,
+)
+from wintry.repository.testing.differential import Asked, queries
+from wintry.repository.testing.queries import asking
 
 pytestmark = pytest.mark.anyio
 
@@ -252,4 +267,41 @@ def test_signatures_that_do_not_fit(head: str, reason: str) -> None:
         type("Faulty", (Repository,), {method.__name__: query(method)}, entity=Item)  # type: ignore[call-overload]
 
     assert reason in str(caught.value)
-    assert "this would fit:  async def" in str(caught.value)
+    assert ("this would fit:  async def" in str(caught.value)) is ("takes neither" not in reason)
+
+
+@pytest.mark.contract("REPO-016")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("find_by_sku_and_sku", "'sku' stands there twice, and no parameter tells the two apart"),
+        ("find_by_qty_gt_or_qty_gt", "'qty_gt' stands there twice, and no parameter tells the two apart"),
+        ("count_first_2_by_sku", "'count' takes neither first, one nor order_by"),
+        ("exists_by_sku_for_update", "'exists' loads nothing that could be locked"),
+    ],
+)
+def test_nothing_is_suggested_where_no_signature_fits(name: str, reason: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+
+        class _Items(Repository[Item, str], entity=Item):
+            @query(name)
+            async def ask(self, *, sku: str) -> list[Item]: ...
+
+    assert reason in str(caught.value)
+    assert "this would fit" not in str(caught.value)
+
+
+@pytest.mark.contract("REPO-016")
+@given(queries(), st.sampled_from(["find", "get", "count", "exists", "delete", "remove_first_3", "find_one"]))
+def test_what_is_suggested_fits(asked: Asked, verb: str) -> None:
+    try:
+        asking(asked.name(verb), [])
+    except DefinitionError as error:
+        suggested = re.search(r"this would fit:  async def ask\(self(?:, \*, (?P<parameters>.+))?\) ->", str(error))
+    else:
+        return
+    assume(suggested)
+    assert suggested is not None
+    parameters = (suggested["parameters"] or "").split(", ")
+    with contextlib.suppress(AmbiguousQueryName):
+        asking(asked.name(verb), [parameter.partition(":")[0] for parameter in parameters if parameter])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wintry.models import DuplicateChild, IdentityChanged, SharedChild
+from wintry.models import DuplicateChild, IdentityChanged, SharedChild, same
 from wintry.models.tracking import Insert as Inserted
 from wintry.models.tracking import Set
 from wintry.repository.backend import Delete, Insert, Update
@@ -64,6 +64,36 @@ async def test_a_second_commit_in_the_block_saves_what_came_after_the_first(worl
         await uow.commit()
 
     assert (await world.products.get("TABLE")).name == "second"
+
+
+@pytest.mark.contract("UOW-021")
+@pytest.mark.parametrize("steps", range(6))
+async def test_what_is_edited_while_a_commit_waits_is_saved_by_the_next(world: Any, steps: int) -> None:
+    product = await world.stock()
+    product.batches.append(world.Batch(reference="last", quantity=1))
+    await world.products.update(entity=product)
+
+    async with world.uow as uow:
+        product = await uow.products.get("TABLE")
+        created = await uow.products.create(entity=world.Product(sku="CHAIR"))
+        between = world.Batch(reference="between", quantity=1)
+        product.batches.insert(1, between)
+        product.name = "edited before"
+
+        async def edit() -> None:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            between.lines.append(world.Line(orderid="o1", qty=1))
+            product.name = "edited meanwhile"
+            created.batches.append(world.Batch(reference="new", quantity=2))
+
+        editing = asyncio.create_task(edit())
+        await uow.commit()
+        await editing
+        await uow.commit()
+
+    assert same(await world.products.get("TABLE"), product)
+    assert same(await world.products.get("CHAIR"), created)
 
 
 async def world_outside(world: Any) -> Any:

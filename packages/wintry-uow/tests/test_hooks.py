@@ -366,6 +366,9 @@ async def test_a_read_only_unit_refuses_every_kind_of_write(world: Any) -> None:
             lambda: uow.products.create(entity=world.Product(sku="CHAIR")),
             lambda: uow.products.delete_by_name(name=""),
             lambda: uow.products.delete_all(),
+            lambda: uow.products.update(entity=product),
+            lambda: uow.products.upsert(entity=product),
+            lambda: uow.products.delete(entity=product),
         ):
             with pytest.raises(ReadOnlyUnit, match="'default'"):
                 await write()

@@ -84,6 +84,16 @@ async def test_who_waits_is_served_in_the_order_of_asking_and_holds_no_transacti
     assert served == ["a", "b", "c"]
 
 
+@pytest.mark.contract("UOW-303")
+async def test_a_query_of_no_id_locks_and_finds_nothing(world: Any) -> None:
+    await world.stock()
+
+    async with world.uow as uow:
+        assert await uow.products.get_by_sku_for_update(sku=None) is None
+        assert await uow.products.get_by_sku(sku=None) is None
+        assert await uow.products.get_by_sku_for_update(sku="TABLE") is not None
+
+
 @pytest.mark.contract("UOW-301")
 async def test_a_locked_load_is_the_first_call(world: Any) -> None:
     await world.stock()

@@ -22,7 +22,7 @@ from wintry.models import info
 from wintry.models.tracking import Snapshot, snapshot
 
 from .cancellation import raise_put_off
-from .errors import RepositoryError
+from .errors import RepositoryError, Unsupported
 
 if TYPE_CHECKING:
     from wintry.models import Model
@@ -143,7 +143,7 @@ class Backend(Protocol):
     def bind(self, model: type[Model]) -> None:
         """A repository of `model` exists: its tables belong to the schema. Idempotent.
 
-        Raises `DefinitionError` for a Model that this store cannot hold.
+        Raises `DefinitionError` for a Model that this store cannot hold, `Unsupported` for one that inherits its identity.
         """
         ...
 
@@ -243,6 +243,16 @@ class Session(Protocol):
         """`object` goes: delete it."""
         ...
 
+    def guard(self, object: Model, stored: Model) -> None:
+        """`object` speaks for the row of `stored`, which is tracked here. Raises `ConcurrentModification` where it was
+        loaded or stored outside and the row has moved since."""
+        ...
+
+    def merge(self, object: Model, stored: Model) -> None:
+        """Put what changed in `object` into `stored`, guarded as by `guard`: since it was loaded or stored outside, or
+        was last merged here; of one that was built, all that differs."""
+        ...
+
     def writes(self) -> None:
         """A set-based statement is about to run on this backend."""
         ...
@@ -314,10 +324,10 @@ class OneCall:
     """The session of a call outside any unit: a transaction of its own, committed by `finish`.
 
     Used with `async with`, which rolls back what was not finished. It has no identity map; what it loads and writes is
-    remembered beside the objects.
+    remembered beside the objects, as they are when it is told of them: they may change while it waits for the store.
     """
 
-    __slots__ = ("_execution", "_operations", "_read_only", "_timeout", "backend", "tracking")
+    __slots__ = ("_execution", "_known", "_operations", "_read_only", "_removed", "_timeout", "backend", "tracking")
 
     def __init__(self, backend: Backend, *, read_only: bool = False, timeout: float | None = None) -> None:
         self.backend = backend
@@ -326,6 +336,8 @@ class OneCall:
         self._timeout = timeout
         self._execution: Execution | None = None
         self._operations: list[Operation] = []
+        self._known: list[tuple[Model, int, Snapshot]] = []
+        self._removed: list[Model] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -370,15 +382,27 @@ class OneCall:
     def added(self, object: Model) -> None:
         """`object` is inserted by `finish`."""
         self._operations.append(Insert(object))
+        self._known.append((object, 1, snapshot(object)))
 
     def changed(self, object: Model, changes: ChangeSet, expected: int) -> None:
         """`changes` of `object` are stored by `finish`."""
-        self._operations.append(Update(object, changes, expected))
+        update = Update(object, changes, expected)
+        self._operations.append(update)
+        self._known.append((object, update.becomes, snapshot(object)))
 
     def removed(self, object: Model) -> None:
         """`object` is deleted by `finish`, guarded by its version where that is known."""
         model = type(object)
-        self._operations.append(Delete(info(model).root, info(model).id_of(object), self.version(object)))
+        self._operations.append(Delete(model, info(model).id_of(object), self.version(object)))
+        self._removed.append(object)
+
+    def guard(self, object: Model, stored: Model) -> None:
+        """Raises `RepositoryError`: nothing is tracked here."""
+        raise RepositoryError("a single call tracks nothing that another object could speak for")
+
+    def merge(self, object: Model, stored: Model) -> None:
+        """Raises `RepositoryError`: nothing is tracked here."""
+        self.guard(object, stored)
 
     def writes(self) -> None:
         """The call may write."""
@@ -397,14 +421,22 @@ class OneCall:
 
     def _remember(self) -> None:
         remembered = self.backend.remembered
-        for operation in self._operations:
-            match operation:
-                case Insert(object):
-                    remembered.put(object, 1, snapshot(object))
-                case Update(object, _, expected):
-                    remembered.put(object, expected + 1, snapshot(object))
-                case Delete():
-                    pass
+        for object, version, state in self._known:
+            remembered.put(object, version, state)
+        for object in self._removed:
+            remembered.forget(object)
+
+
+def refuse_subclass(model: type[Model]) -> None:
+    """Raises `Unsupported` where `model` has its identity from another stored class: no backend tells the two apart."""
+    about = info(model)
+    if about.root is not model:
+        root = about.root.__name__
+        raise Unsupported(
+            about.place,
+            f"it has its identity from {root}, and no store keeps the classes of one identity apart yet",
+            f"make a repository of {root}, or put what both have into a Model without an id field and derive both from it",
+        )
 
 
 def running(backend: Backend) -> Session | None:

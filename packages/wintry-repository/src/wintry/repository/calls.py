@@ -100,6 +100,8 @@ class Call:
         """Lock what fits, then load it: what is loaded is what the last holder of the locks has left."""
         model = self.plan.model
         if self._id_places is not None:
+            if None in values:  # which no id holds
+                return []
             await session.lock(model, (self._id(self._id_places, values),))
             return await self._objects(caller, session, values)
         id_of = info(model).id_of
@@ -155,6 +157,8 @@ class Call:
     async def _objects(self, caller: Caller, session: Session, values: Values) -> list[Model]:
         model = self.plan.model
         if self._id_places is not None:
+            if None in values:
+                return []
             found = await fetch(session, model, self._id(self._id_places, values))
             return [] if found is None else [found]
         await session.before_read(self._models)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 from wintry.models import DefinitionError as ModelDefinitionError
-from wintry.models import InvalidValue, collecting
+from wintry.models import InvalidValue, OwnershipError, collecting
 
 from .connections import Backends
 from .errors import (
@@ -24,6 +24,7 @@ from .errors import (
     Conflict,
     DefinitionError,
     InvalidArgument,
+    MultipleFound,
     NotFound,
     PreconditionFailed,
     UnitTimeout,
@@ -62,11 +63,13 @@ class RepositoryComponent:
     errors: Mapping[type[Exception], int] = MappingProxyType(
         {
             NotFound: 404,
+            MultipleFound: 409,
             AlreadyExists: 409,
             Conflict: 409,
             PreconditionFailed: 412,
             InvalidArgument: 422,
             InvalidValue: 422,
+            OwnershipError: 422,
             Unreachable: 503,
             UnitTimeout: 503,
         }

@@ -11,7 +11,7 @@ Values come as one tuple, in the order of `QueryPlan.parameters`; they are check
 `normalise` makes a plan of a bound reading. It cuts the paths at arrays and gathers the terms of each And-group by
 array; a `not_` before a path keeps its term out of these groups, since it speaks of all elements; a `_not` after it
 goes into the operator where that has a complement; what can be known without a row (`null` of a field that is never
-None) is folded away.
+None) is folded away. `null` of a path that ends in a list speaks of the list, and of no element.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Always:
 class Compare:
     """The value at the end of `path`, compared with the parameters; the empty path is the element of an array itself.
 
-    `type` is the Python type of that value; a nested Model has only `null` and `not_null`. `optional` says whether the
+    `type` is the Python type of that value, or of the items of a list; a nested Model and a list have only `null` and
+    `not_null`. `optional` says whether the
     value can be None: its field, or an object on the way, is optional.
     """
 
@@ -245,7 +246,8 @@ def _conjunction(terms: Sequence[tuple[Path, Term, tuple[Parameter, ...]]]) -> E
     items: list[Expr] = []
     arrays: dict[tuple[str, ...], tuple[Path, list[tuple[Path, Term, tuple[Parameter, ...]]]]] = {}
     for path, term, parameters in terms:
-        cut = next((place + 1 for place, field in enumerate(path) if isinstance(field.kind, ArrayOf)), 0)
+        crossed = path[:-1] if term.operator.absence else path
+        cut = next((place + 1 for place, field in enumerate(crossed) if isinstance(field.kind, ArrayOf)), 0)
         if cut:
             names = tuple(field.name for field in path[:cut])
             arrays.setdefault(names, (path[:cut], []))[1].append((path[cut:], term, parameters))
@@ -260,7 +262,7 @@ def _compare(path: Path, term: Term, parameters: tuple[Parameter, ...]) -> Expr:
     leaf = kind.item if isinstance(kind, ArrayOf) else kind
     optional = any(field.optional for field in path)
     item: Expr
-    if not optional and term.operator in (Operator.NULL, Operator.NOT_NULL):
+    if not optional and term.operator.absence:
         item = Always(term.operator is Operator.NOT_NULL)
     else:
         type = leaf.type if isinstance(leaf, Leaf) else leaf.model

@@ -99,7 +99,8 @@ def _chosen(method: Method, place: str, function: Callable[..., Any], model: typ
         reason = "the name can be read in more than one way, and the signature fits each"
         raise AmbiguousQueryName(_located(place, function), reason, hint, drawing=drawing)
     nearest = min(bindings, key=lambda binding: len(binding.faults))
-    hint = f"this would fit:  {suggestion(nearest.reading, method.name, model)}"
+    suggested = suggestion(nearest.reading, method.name, model)
+    hint = None if suggested is None else f"this would fit:  {suggested}"
     raise DefinitionError(_located(place, function), "; ".join(nearest.faults), hint, drawing=[method.text])
 
 
@@ -119,9 +120,9 @@ def _explained(failure: Failure, method: Method, model: type[Model]) -> tuple[st
     aliased = "" if method.name == method.text else f", as in '{failure.repaired}'"
     hint = f"did you mean '{failure.nearest}'{aliased}?"
     readings, _ = parse(failure.repaired, model)
-    if readings:
-        name = method.name if aliased else failure.repaired
-        hint += f"  {suggestion(readings[0], name, model)}"
+    suggested = suggestion(readings[0], method.name if aliased else failure.repaired, model) if readings else None
+    if suggested is not None:
+        hint += f"  {suggested}"
     return failure.reason, hint
 
 

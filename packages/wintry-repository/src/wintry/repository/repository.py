@@ -22,7 +22,16 @@ from .backend import DELETED, UNKNOWN, OneCall, Session, running
 from .calls import Call, fetch, handed_out, locking
 from .connections import Backends  # a container reads this hint at run time
 from .definition import COUNT, DELETE_ALL, DELETE_BY_ID, EXISTS, FIND, Definition, entity_of
-from .errors import DefinitionError, InvalidArgument, NotFound, PreconditionFailed, RepositoryError, Unsupported, report
+from .errors import (
+    ConcurrentModification,
+    DefinitionError,
+    InvalidArgument,
+    NotFound,
+    PreconditionFailed,
+    RepositoryError,
+    Unsupported,
+    report,
+)
 from .language import arguments
 
 if TYPE_CHECKING:
@@ -199,15 +208,15 @@ class Repository(Connected, Generic[T, Id]):
         """Store what changed in `entity`, and give back the object that stands for it now.
 
         Of an object that was loaded or stored through a repository, what changed since then is written if nobody else
-        changed it: else `ConcurrentModification`. Any other is compared with what is stored. Inside a unit the changes
-        are stored with the unit. Raises `NotFound`, `PreconditionFailed` for another version than `expected_version`,
-        `InvalidValue`.
+        changed it: else `ConcurrentModification`, also where nothing is to be written. Any other is compared with what
+        is stored. Inside a unit the changes are stored with the unit. Raises `NotFound`, `PreconditionFailed` for
+        another version than `expected_version`, `InvalidValue`.
         """
         stored, _ = await self._put(entity, expected_version, create=False)
         return stored
 
     async def upsert(self, *, entity: T) -> bool:
-        """Create the aggregate, or replace the whole of what is stored; True where it was created."""
+        """Create the aggregate, or replace the whole of what is stored now; True where it was created."""
         _, created = await self._put(entity, None, create=True)
         return created
 
@@ -223,6 +232,8 @@ class Repository(Connected, Generic[T, Id]):
             stored = await fetch(session, self.model, key)
             if stored is None:
                 raise self._not_found(key)
+            if stored is not object:
+                session.guard(object, stored)
             session.removed(stored)
         elif self.backend.remembered.version(object) is not None:
             async with OneCall(self.backend) as call:
@@ -320,34 +331,54 @@ class Repository(Connected, Generic[T, Id]):
             return entity, True
         self._expect(key, expected, session.version(stored))
         if stored is not object:
-            diff(stored, object).apply_to(stored)
+            if create:
+                session.writes()
+                diff(stored, object).apply_to(stored)
+            else:
+                session.merge(object, stored)
         return cast("T", stored), False
 
     async def _put_alone(self, object: Model, expected: int | None, *, create: bool) -> bool:
         """The same outside a unit, in a transaction of its own."""
         key = info(self.model).id_of(object)
         remembered = self.backend.remembered.get(object)
+        if remembered is not None:
+            version, before = remembered
+            changes: ChangeSet = diff(before, object)
+            if not create:
+                self._expect(key, expected, version)
+                await self._edit(object, changes, version)
+                return False
         async with OneCall(self.backend) as call:
-            if remembered is None:
-                rows = await self.backend.load(await call.begin(), self.model, (key,))
-                if not rows:
-                    if not create:
-                        raise self._not_found(key)
-                    call.added(object)
-                    await call.finish()
-                    return True
-                stored, version = rows[0]
-                changes: ChangeSet = diff(stored, object)
-            else:
-                version, before = remembered
-                changes = diff(before, object)
+            rows = await self.backend.load(await call.begin(), self.model, (key,))
+            if not rows:
+                if not create:
+                    raise self._not_found(key)
+                call.added(object)
+                await call.finish()
+                return True
+            stored, version = rows[0]
             self._expect(key, expected, version)
+            changes, state = diff(stored, object), snapshot(object)
             if changes:
                 call.changed(object, changes, version)
             await call.finish()
         if not changes:
-            self.backend.remembered.put(object, version, snapshot(object))
+            self.backend.remembered.put(object, version, state)
         return False
+
+    async def _edit(self, object: Model, changes: ChangeSet, version: int) -> None:
+        """Store `changes` of an object that is stored at `version`; of none, ask whether it is."""
+        async with OneCall(self.backend, read_only=not changes) as call:
+            if changes:
+                call.changed(object, changes, version)
+                await call.finish()
+                return
+            key = info(self.model).id_of(object)
+            rows = await self.backend.load(await call.begin(), self.model, (key,))
+        found = rows[0][1] if rows else None
+        if found != version:
+            raise ConcurrentModification(self.model, key, version, found)
 
     def _expect(self, key: Any, expected: int | None, found: int | None) -> None:
         if expected is not None and found != expected:

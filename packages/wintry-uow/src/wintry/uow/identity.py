@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wintry.models import info
 from wintry.models.tracking import diff, snapshot
-from wintry.repository.backend import DELETED, UNKNOWN, Delete, Missing
+from wintry.repository.backend import DELETED, UNKNOWN, Delete, Missing, Remembered
 
 if TYPE_CHECKING:
     from wintry.models import Model
@@ -33,18 +33,23 @@ _holders: dict[int, weakref.ref[IdentityMap]] = {}
 
 
 class Entry:
-    """One tracked object. `moved` is the epoch in which its version was last raised by this unit."""
+    """One tracked object.
 
-    __slots__ = ("deleted", "epoch", "id", "moved", "object", "snapshot", "version")
+    `moved` is the epoch in which its version was last raised by this unit, `loaded` the version before this unit raised
+    it: what others have stored. `beside` are other objects of the row whose changes are in this one, as they were then.
+    """
+
+    __slots__ = ("beside", "deleted", "epoch", "id", "loaded", "moved", "object", "snapshot", "version")
 
     def __init__(self, object: Model, id: Any, version: int, snapshot: Snapshot | None, epoch: int) -> None:
         self.object = object
         self.id = id
-        self.version = version
+        self.version = self.loaded = version
         self.snapshot = snapshot
         self.epoch = epoch
         self.moved = STALE
         self.deleted = False
+        self.beside: Remembered | None = None
 
     @property
     def new(self) -> bool:
@@ -55,6 +60,18 @@ class Entry:
     def edited(self) -> bool:
         """Whether the object differs from what was loaded or last stored."""
         return self.snapshot is None or bool(diff(self.snapshot, self.object))
+
+    def merge(self, object: Model, version: int, before: Snapshot) -> None:
+        """Put into the tracked object what changed in another one since `before`, or since it was merged last."""
+        if self.beside is None:
+            self.beside = Remembered()
+        known = self.beside.get(object)
+        changes = diff(before if known is None else known[1], object)
+        try:
+            changes.apply_to(self.object)
+        except LookupError:  # this unit has removed what was changed: what is given now stands
+            diff(self.object, object).apply_to(self.object)
+        self.beside.put(object, version, snapshot(object))
 
 
 class Shelf:
@@ -201,8 +218,9 @@ def replace(entry: Entry, object: Model, version: int, state: Snapshot) -> None:
     """Put the state of a freshly loaded `object` into the one that the entry holds."""
     for field in info(type(entry.object)).fields:
         setattr(entry.object, field.name, getattr(object, field.name))
-    entry.version = version
+    entry.version = entry.loaded = version
     entry.snapshot = state
+    entry.beside = None
 
 
 def held_elsewhere(object: Model, by: IdentityMap) -> bool:

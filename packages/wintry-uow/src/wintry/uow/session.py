@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wintry.models import info
+from wintry.models.tracking import diff
 from wintry.repository.backend import LOCKED, UNKNOWN, Backend, Execution, Missing, Operation
 from wintry.repository.cancellation import to_its_end
-from wintry.repository.errors import AlreadyExists, UnitTimeout
+from wintry.repository.errors import AlreadyExists, ConcurrentModification, UnitTimeout
 
 from .errors import ForeignObject
 from .flush import collect, settle
@@ -117,6 +118,23 @@ class UnitSession:
             raise ForeignObject(f"this unit does not hold {named(object)}: load it in this unit to delete it")
         self.claim()
         self.map.remove(entry)
+
+    def guard(self, object: Model, stored: Model) -> None:
+        """Refuse `object` where it was loaded outside of this unit, and its row has moved other than by this unit."""
+        if not self.tracking:
+            self.claim()  # which refuses it
+        entry, version = self.map.entry(stored), self.backend.remembered.version(object)
+        if entry is not None and version is not None and version not in (entry.loaded, entry.version):
+            raise ConcurrentModification(type(object), entry.id, version, entry.version)
+
+    def merge(self, object: Model, stored: Model) -> None:
+        """Put what changed in `object`, which this unit does not track, into `stored`, which it does."""
+        self.guard(object, stored)
+        entry, outside = self.map.entry(stored), self.backend.remembered.get(object)
+        if entry is None or outside is None:
+            diff(stored, object).apply_to(stored)
+        else:
+            entry.merge(object, *outside)
 
     def writes(self) -> None:
         """A set-based statement is about to run here."""

@@ -42,7 +42,7 @@ def quick_test(leaf: type, bind: Callable[[object, str], str]) -> Callable[[str]
 
 
 def one(value: Value, type: type, place: str, *, optional: bool) -> Value:
-    """`value` as the exact `type`, or None. Raises `InvalidArgument` naming `place`."""
+    """`value` as the exact `type`, a time in UTC, or None. Raises `InvalidArgument` naming `place`."""
     if value is None:
         if optional:
             return None
@@ -52,6 +52,8 @@ def one(value: Value, type: type, place: str, *, optional: bool) -> Value:
         raise InvalidArgument(f"{place}: {reason}")
     if type is float:
         return float(value)
+    if type is datetime:
+        return value.astimezone(UTC)  # an instant: elsewhere Python compares what the clocks of a zone show
     return str.__str__(value) if type is str else value
 
 
@@ -76,11 +78,14 @@ def _reason(value: Value, type: type) -> str | None:
     if type is int:
         if isinstance(value, bool) or not isinstance(value, int):
             return f"an int is wanted, not {_shown(value)}"
-        return None if MIN_INT <= value <= MAX_INT else f"{value} is out of the range of 64 bits"
+        return None if MIN_INT <= value <= MAX_INT else f"{_shown(value)} is out of the range of 64 bits"
     if type is float:
         if isinstance(value, bool) or not isinstance(value, (float, int)):
             return f"a float is wanted, not {_shown(value)}"
-        return None if math.isfinite(value) else f"{value} is not finite"
+        try:
+            return None if math.isfinite(value) else f"{value} is not finite"
+        except OverflowError:
+            return f"{_shown(value)} is out of the range of a float"
     if type is date:
         if not isinstance(value, date) or isinstance(value, datetime):
             return f"a date is wanted, not {_shown(value)}"
@@ -115,5 +120,7 @@ def _text_reason(value: str) -> str | None:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > 1000:  # from some length on Python refuses to write it out
+        return f"a number of {value.bit_length()} bits ({type(value).__name__})"
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '…'} ({type(value).__name__})"

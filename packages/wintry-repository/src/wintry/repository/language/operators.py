@@ -40,6 +40,11 @@ class Operator(Enum):
         return self in _ORDERED
 
     @property
+    def absence(self) -> bool:
+        """Whether it asks for nothing but None; of a list, whether the list itself is None."""
+        return self in (Operator.NULL, Operator.NOT_NULL)
+
+    @property
     def many(self) -> bool:
         """Whether its argument is an iterable of values."""
         return self in _MANY

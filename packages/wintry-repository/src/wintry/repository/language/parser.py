@@ -107,10 +107,10 @@ class _Parser:
                     return
         if self._at(position, "_by_"):
             for groups, end in self.terms(position + 4):
-                for order in self.order(end):
+                for order in self.order(end, ("_and_", "_or_")):
                     yield Reading(word, verb, limit, single, groups, order)
         else:
-            for order in self.order(position):
+            for order in self.order(position, ()):
                 yield Reading(word, verb, limit, single, None, order)
 
     def terms(self, position: int) -> list[tuple[Groups, int]]:
@@ -177,10 +177,14 @@ class _Parser:
             found = True
             operator, negated = meaning
             if isinstance(leaf, Nested):
-                if isinstance(kind, Nested) and operator in (Operator.NULL, Operator.NOT_NULL):
+                if isinstance(kind, Nested) and operator.absence:
                     yield operator, negated, end
                 else:
                     self._inside(path, leaf, position + 1)
+            elif operator.absence and isinstance(kind, ArrayOf) and not _may_be_none(path):
+                reason = f"{path[-1].name} is a list that is never None: compare its values"
+                self._expect(position + 1, reason, ())
+                self._expect(end - len(word.rpartition("_")[2]), reason, ())  # as far as a shorter word was read
             elif word.rpartition("_")[2] in _time_words and leaf.type not in (date, datetime):
                 self._expect(position + 1, f"'{word}' compares dates, and {path[-1].name} is not one", ("lt", "gt"))
             else:
@@ -188,14 +192,15 @@ class _Parser:
         if not found:
             self._not_an_operator(path, position)
 
-    def order(self, position: int) -> Iterator[tuple[Key, ...]]:
-        """The sort keys from `position` to the end of the name, () where it ends here."""
+    def order(self, position: int, joints: tuple[str, ...]) -> Iterator[tuple[Key, ...]]:
+        """The sort keys from `position` to the end of the name, () where it ends here; `joints` are read elsewhere."""
         if position == len(self.text):
             yield ()
         elif self._at(position, "_order_by_"):
             yield from self.keys(position + 10)
-        elif not self._at(position, "_and_") and not self._at(position, "_or_"):
-            self._expect(position + 1, "here the name may go on with", ("by", "order_by", "and", "or"))
+        elif not any(self._at(position, joint) for joint in joints):
+            words = ("order_by", "and", "or") if joints else ("by", "order_by")
+            self._expect(position + 1, "here the name may go on with", words)
 
     def keys(self, position: int) -> Iterator[tuple[Key, ...]]:
         for path, end in self.path(position, self.model):
@@ -229,7 +234,7 @@ class _Parser:
         return Failure(start, word, reason, nearest, repaired)
 
     def _reason(self, word: str, here: Sequence[tuple[str, tuple[str, ...]]]) -> str:
-        reason, names = here[0]
+        reason, names = min(here, key=lambda each: bool(each[1]))  # what lists nothing says more
         if not names:
             return reason
         listed = ", ".join(names) if len(names) <= 12 else ", ".join(names[:12]) + ", …"
@@ -285,6 +290,16 @@ class _Parser:
             stop = self.text.find("_", end + 1)
             end = len(self.text) if stop == -1 else stop
             yield end
+
+
+def _may_be_none(path: Path) -> bool:
+    """Whether the value at the end of `path` can be None, for an element of the last list on the way."""
+    for step in reversed(path[:-1]):
+        if isinstance(step.kind, ArrayOf):
+            break
+        if step.optional:
+            return True
+    return path[-1].optional
 
 
 def _operation(word: str) -> tuple[Operator, bool] | None:

@@ -86,8 +86,10 @@ def bind(reading: Reading, method: Method, model: type[Model]) -> Binding:
     return binding
 
 
-def suggestion(reading: Reading, name: str, model: type[Model]) -> str:
-    """A signature that fits `reading`, as one line of Python."""
+def suggestion(reading: Reading, name: str, model: type[Model]) -> str | None:
+    """A signature that fits `reading`, as one line of Python; None where none does."""
+    if _faults(reading) or max(_written(reading).values(), default=1) > 1:
+        return None
     parameters = []
     taken = Counter(term.name for term in reading.terms)
     for term in reading.terms:
@@ -105,6 +107,21 @@ def suggestion(reading: Reading, name: str, model: type[Model]) -> str:
         optional = reading.word == "get" or reading.single
         returns = f"{model.__name__} | None" if optional else f"list[{model.__name__}]"
     return f"async def {name}({head}) -> {returns}: ..."
+
+
+def _faults(reading: Reading) -> list[str]:
+    """What is wrong with a reading, whatever its signature."""
+    found = []
+    if reading.verb != "find" and (reading.limit is not None or reading.single or reading.order):
+        found.append(f"'{reading.word}' takes neither first, one nor order_by")
+    if reading.verb != "find" and reading.locked:
+        found.append(f"'{reading.word}' loads nothing that could be locked: leave '_for_update' out")
+    return found
+
+
+def _written(reading: Reading) -> Counter[str]:
+    """How often each term that takes a value stands in the name, by its own words."""
+    return Counter(_keywords(term)[0] for term in reading.terms if term.operator.arity)
 
 
 class _Binder:
@@ -132,8 +149,14 @@ class _Binder:
                 source = self._take(term, names[rank])
                 if source is not None:
                     found[index] = source
+        written = _written(self.binding.reading)
         for index, term in enumerate(terms):
-            if index not in found:
+            text = _keywords(term)[0]
+            if index in found:
+                continue
+            if written[text] > 1:
+                self.faults.append(f"'{text}' stands there twice, and no parameter tells the two apart")
+            else:
                 self.faults.append(f"no parameter gives {self._wanted(term)}")
         self.binding.sources = [found[index] for index in sorted(found)]
         for name, parameter in self.free.items():
@@ -202,10 +225,7 @@ def _result(binding: Binding, method: Method, model: type[Model]) -> Result:
     """What the return annotation, or the verb in its absence, asks for."""
     reading, hint = binding.reading, _plain(method.hints.get("return", Any))
     missing = "return" not in method.hints or hint is Any
-    if reading.verb != "find" and (reading.limit is not None or reading.single or reading.order):
-        binding.faults.append(f"'{reading.word}' takes neither first, one nor order_by")
-    if reading.verb != "find" and reading.locked:
-        binding.faults.append(f"'{reading.word}' loads nothing that could be locked: leave '_for_update' out")
+    binding.faults += _faults(reading)
     if reading.verb == "count":
         return _expect(binding, missing or hint is int, Result.NUMBER, hint, "int")
     if reading.verb == "exists":

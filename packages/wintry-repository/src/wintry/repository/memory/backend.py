@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from wintry.models import info
 
-from ..backend import LOCKED, Operation, Options, Remembered
+from ..backend import LOCKED, Operation, Options, Remembered, refuse_subclass
 from ..errors import ConfigurationError, DefinitionError, Unsupported
 from .compile import MemoryQuery
-from .load import hydrate
+from .load import hydrate, key_of
 from .session import MemoryExecution
 from .store import Store
 from .write import write
@@ -39,9 +39,10 @@ class MemoryBackend:
         return f"<MemoryBackend {self.name!r}>"
 
     def bind(self, model: type[Model]) -> None:
-        """Any Model with an identity can be stored. Raises `DefinitionError` for another."""
+        """Any Model with an identity of its own can be stored. Raises `DefinitionError`, `Unsupported`."""
         if not info(model).is_entity:
             raise DefinitionError(model.__qualname__, "has no identity, and cannot be found again")
+        refuse_subclass(model)
 
     def compile(self, plan: QueryPlan) -> MemoryQuery:
         """The plan as a function over rows."""
@@ -63,7 +64,7 @@ class MemoryBackend:
     ) -> Sequence[tuple[Model, int]]:
         """The aggregates of these ids."""
         rows = execution.view(model).rows
-        found = [rows[id] for id in ids if id in rows]
+        found = [rows[key] for key in map(key_of, ids) if key in rows]
         return [(hydrate(model, stored.row), stored.version) for stored in found]
 
     async def write(self, execution: MemoryExecution, operations: Sequence[Operation]) -> None:

@@ -56,6 +56,11 @@ def reader(model: type[Model], path: tuple[FieldInfo, ...]) -> Callable[[Row], A
     return read
 
 
+def key_of(id: Any) -> Any:
+    """An id as the store keeps it."""
+    return tuple([_leaf(part) for part in id]) if isinstance(id, tuple) else _leaf(id)
+
+
 def _stored(field: FieldInfo, value: Any) -> Any:
     if value is None:
         return None

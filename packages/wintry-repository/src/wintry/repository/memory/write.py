@@ -14,7 +14,7 @@ from wintry.models import info
 
 from ..backend import Delete, Insert, Operation, Update
 from ..errors import AlreadyExists, ConcurrentModification
-from .load import dehydrate, hydrate
+from .load import dehydrate, hydrate, key_of
 from .session import MemoryExecution
 from .store import Stored, id_name
 
@@ -64,7 +64,8 @@ def _vacated(execution: MemoryExecution, operation: Operation) -> _Place:
             changes.apply_to(copy)
             execution.vacate(model, id)
             return _Place(model, id, Stored(operation.becomes, dehydrate(copy)))
-        case Delete(model, id, expected):
+        case Delete(model, given, expected):
+            id = key_of(given)
             if expected is not None:
                 _guarded(execution, model, id, expected)
             execution.remove(model, id)
@@ -75,7 +76,7 @@ def _vacated(execution: MemoryExecution, operation: Operation) -> _Place:
 
 def _key(object: Model) -> tuple[type[Model], object]:
     model = type(object)
-    return model, info(model).id_of(object)
+    return model, key_of(info(model).id_of(object))
 
 
 def _guarded(execution: MemoryExecution, model: type[Model], id: object, expected: int) -> Stored:

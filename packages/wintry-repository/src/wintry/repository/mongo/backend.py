@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import PyMongoError
 
-from wintry.models import info
-
-from ..backend import LOCKED, Execution, Operation, Options, Remembered
+from ..backend import LOCKED, Execution, Operation, Options, Remembered, refuse_subclass
 from ..errors import ConfigurationError, DefinitionError, StoreError, Unreachable, Unsupported
 from . import schema
 from .client import Client
@@ -52,9 +50,9 @@ class MongoBackend:
 
     def bind(self, model: type[Model]) -> None:
         """The root `model` is stored here. Raises `DefinitionError`, `Unsupported`."""
-        model = info(model).root
         if model in self._documents:
             return
+        refuse_subclass(model)
         documents = Documents(model)
         for other in self._documents.values():
             if other.name == documents.name:
@@ -70,12 +68,12 @@ class MongoBackend:
     def documents(self, model: type[Model]) -> Documents:
         """How the root `model` is stored, bound if it is not yet."""
         self.bind(model)
-        return self._documents[info(model).root]
+        return self._documents[model]
 
     def indexes(self, model: type[Model]) -> tuple[schema.Index, ...]:
         """The indexes of the root `model`."""
         self.bind(model)
-        return self._indexes[info(model).root]
+        return self._indexes[model]
 
     def collection(self, name: str) -> Any:
         """The driver's collection of this name. Raises `StoreError` where the backend is not open."""

@@ -111,15 +111,16 @@ class Flush:
     async def run(self) -> None:
         """Send everything. Raises `ConcurrentModification`, `AlreadyExists`."""
         self._execution.writing()
-        for batch in self._batches.values():
-            await self._send(batch)
+        # All of them are made before the first is sent: the objects may change while the store is waited for.
+        made = [(batch, *self._requests(batch)) for batch in self._batches.values()]
+        for batch, requests, subjects in made:
+            await self._send(batch, requests, subjects)
 
-    async def _send(self, batch: _Batch) -> None:
+    async def _send(self, batch: _Batch, requests: list[Any], subjects: list[Any]) -> None:
         execution, name = self._execution, batch.documents.name
         collection, comment = execution.collection(name), f"{batch.documents.info.name} flush"
         if batch.gone:
             await execution.run(lambda session: collection.bulk_write(batch.gone, session=session, comment=comment))
-        requests, subjects = self._requests(batch)
         if not requests:
             return
         guards = len(requests) - len(batch.inserts)

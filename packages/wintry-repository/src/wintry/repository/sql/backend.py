@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from wintry.models import info
-
-from ..backend import LOCKED, Execution, Operation, Remembered
+from ..backend import LOCKED, Execution, Operation, Remembered, refuse_subclass
 from ..errors import StoreError, Unreachable, Unsupported
 from . import schema
 from .compile import compile_plan
@@ -63,15 +61,15 @@ class SqlBackend:
 
     def bind(self, model: type[Model]) -> None:
         """Lay out the tables of the root `model`. Raises `DefinitionError`, `Unsupported`."""
-        model = info(model).root
         if model not in self._roots:
+            refuse_subclass(model)
             root = lay_out(model, self.metadata, self.dialect.types, self.dialect.table_options)
             self._roots[model] = root
 
     def layout(self, model: type[Model]) -> Node:
         """The tables of the root `model`, bound if it is not yet."""
         self.bind(model)
-        return self._roots[info(model).root]
+        return self._roots[model]
 
     def reader(self, model: type[Model]) -> Reader:
         """How aggregates of the root `model` are read."""
@@ -132,7 +130,7 @@ class SqlBackend:
         assert isinstance(execution, SqlExecution), "an execution of this backend"
         flush = Flush(self, execution)
         for operation in operations:
-            await flush.add(operation)
+            flush.add(operation)
         await flush.run()
 
     async def open(self) -> None:

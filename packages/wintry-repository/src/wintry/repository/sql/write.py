@@ -6,7 +6,8 @@ new rows, parents before children. What a row gives up of unique values is so fr
 several rows of a table change such a value, they are parked first on values that nothing else can have.
 
 A list mostly grows at its end: then its new rows find their position in the INSERT itself. Only where something is put
-between stored rows, or moves, are the positions of that one list read first.
+between stored rows, or moves, are the positions of that one list read first. What is written is what the objects were
+when the flush began: before it waits for positions it sets apart what is still to be read from them.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ class Flush:
         self._moves: dict[str, Step] = {}
         self._sets: dict[TableWriter, dict[Key, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
         self._claims: dict[tuple[TableWriter, str], list[Key]] = defaultdict(list)
+        self._changes: list[_Changes] = []
 
-    async def add(self, operation: Operation) -> None:
+    def add(self, operation: Operation) -> None:
         """Add the statements for `operation`. Raises `InvalidValue`, `SharedChild`, `DuplicateChild`."""
         match operation:
             case Insert(obj):
@@ -65,7 +67,7 @@ class Flush:
                 self._whole(self._backend.writer(type(obj)), obj)
             case Update(obj, changes):
                 changes.check()
-                await _Changes(self, self._backend.writer(type(obj)), operation).add(changes)
+                self._changes.append(_Changes(self, self._backend.writer(type(obj)), operation))
             case Delete(model, id, expected):
                 top = self._backend.writer(model).top
                 key = top.key(id)
@@ -151,11 +153,15 @@ class Flush:
 
     async def positions(self, table: TableWriter, parent_key: Key) -> list[tuple[Row, int]]:
         """Keys (their own part) and positions of a stored array, in order."""
+        for changes in self._changes:
+            changes.set_apart()
         rows = await self._execution.fetch(table.positions, parent_key)
         return [(row[:-1], row[-1]) for row in rows]
 
     async def run(self) -> None:
         """Send everything. Raises `ConcurrentModification`, `AlreadyExists`."""
+        for changes in self._changes:
+            await changes.add()
         for table, rows in self._sets.items():
             for key, columns in rows.items():
                 names = tuple(columns)
@@ -216,14 +222,16 @@ class _Changes:
         self._key = writer.top.key(info(type(update.object)).id_of(update.object))
         self._root: dict[str, Any] = {}
         self._edits: dict[tracking.Path, ArrayEdit] = {}
+        self._sets: list[tuple[tracking.Path, Any]] = []
+        self._lengths: dict[tracking.Path, int] | None = None
         self._places: dict[tracking.Path, list[Row | None]] = {}
+        self._sort(update.changes)
 
-    async def add(self, changes: ChangeSet) -> None:
-        sets: list[tuple[tracking.Path, Any]] = []
+    def _sort(self, changes: ChangeSet) -> None:
         for operation in changes:
             match operation:
                 case tracking.Set(path, value) | tracking.Replace(path, value):
-                    sets.append((path, value))
+                    self._sets.append((path, value))
                 case tracking.Insert(path, index, item):
                     self._edit(path).inserted[index] = item
                 case tracking.Remove(path, tracking.Key(id)):
@@ -232,10 +240,21 @@ class _Changes:
                     self._edit(path).removed_places.add(place)
                 case tracking.Move(path, tracking.Key(id), index):
                     self._edit(path).moved[self._table(path).key(id)] = index
-        entered = {path[:at] for path in (*self._edits, *(path for path, _ in sets)) for at in _items(path)}
+
+    def set_apart(self) -> None:
+        """Need the object no more: others may change it while the store is waited for."""
+        if self._lengths is None:
+            self._lengths = {path: self._length(path) for path in self._edits}
+            self._sets = [(path, _apart(value)) for path, value in self._sets]
+            for edit in self._edits.values():
+                edit.inserted = {place: item.copy() for place, item in edit.inserted.items()}
+
+    async def add(self) -> None:
+        """Add the statements to the flush."""
+        entered = {path[:at] for path in (*self._edits, *(path for path, _ in self._sets)) for at in _items(path)}
         for path, edit in self._edits.items():  # an outer array stands before those in its items
             await self._rearrange(path, edit, numbered=path in entered)
-        for path, value in sets:
+        for path, value in self._sets:
             await self._set(path, value)
         self._flush.bump(self._writer.top, self._key, self._update, self._root)
 
@@ -342,6 +361,8 @@ class _Changes:
 
     def _length(self, path: tracking.Path) -> int:
         """The length of the new list at `path`."""
+        if self._lengths is not None:
+            return self._lengths[path]
         found: Any = self._obj
         for part in path:
             if isinstance(part, str):
@@ -352,6 +373,13 @@ class _Changes:
                 id = part.id
                 found = next(item for item in found if info(type(item)).id_of(item) == id)
         return len(found)
+
+
+def _apart(value: Any) -> Any:
+    """`value`, without what others could change."""
+    if isinstance(value, list):
+        return [_apart(item) for item in value]
+    return value.copy() if isinstance(value, Model) else value
 
 
 def _items(path: tracking.Path) -> Iterable[int]:

@@ -9,7 +9,11 @@ hypothesis):
         await case.run(backends)
 """
 
-from .contract import CASES, Case
+from . import contract, guards
+from .contract import Case
 from .queries import QUERIES, QueryCase
+
+CASES = (*contract.CASES, *guards.CASES)
+"""Every case beside queries, in order."""
 
 __all__ = ("CASES", "QUERIES", "Case", "QueryCase")

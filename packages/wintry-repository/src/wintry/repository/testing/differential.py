@@ -22,15 +22,20 @@ from wintry.models import Model, info, same
 from ..connections import Backends
 from ..errors import AmbiguousQueryName
 from ..language.operators import SPELLINGS, Operator
-from .models import Address, Line, Mark, Order, Parcel
+from .models import TWICE, Address, Line, Mark, Order, Parcel
 from .queries import asking, stored
 
 TEXTS: Final = ("", "a", "A", "ab", "%", "_", "\\", "é", "e\u0301", "ß", "😀", "\uffff", "'", "$x", "a\n")
 INTS: Final = (0, 1, -1, 2, 2**53 + 1, 2**63 - 1, -(2**63))
 FLOATS: Final = (0.0, -0.5, 0.1, 1.0, 1e300, 5e-324)
 DATES: Final = (date(2026, 1, 1), date(2026, 1, 2), date(1, 1, 1), date(9999, 12, 31))
-TIMES: Final = tuple(
-    datetime(2026, 3, 29, 1, 59, 59, 999_999, tzinfo=UTC) + timedelta(microseconds=step) for step in (0, 1, 2_000_000)
+TIMES: Final = (
+    *(
+        datetime(2026, 3, 29, 1, 59, 59, 999_999, tzinfo=UTC) + timedelta(microseconds=step)
+        for step in (0, 1, 2_000_000)
+    ),
+    *TWICE,
+    TWICE[1].astimezone(UTC),
 )
 POOLS: Final[dict[type, tuple[Any, ...]]] = {
     str: TEXTS,
@@ -40,6 +45,9 @@ POOLS: Final[dict[type, tuple[Any, ...]]] = {
     datetime: TIMES,
     bool: (False, True),
 }
+LISTS: Final = ("parcels", "lines", "marks", "words", "tags")
+ABSENCE: Final = (Operator.NULL, Operator.NOT_NULL)
+"""The operators that speak of a list itself, where a path ends in one that may be None."""
 _ORDER: Final[dict[Operator, Callable[[Any, Any], bool]]] = {
     Operator.LT: operator.lt,
     Operator.LTE: operator.le,
@@ -158,7 +166,7 @@ def _together(item: Any, terms: list[tuple[tuple[str, ...], Drawn]]) -> bool:
     """Whether `item` fulfils terms whose paths begin at it; those that go through one list speak of one element."""
     lists: dict[tuple[str, ...], list[tuple[tuple[str, ...], Drawn]]] = {}
     for path, term in terms:
-        cut = _first_list(item, path)
+        cut = _first_list(path[:-1] if term.operator in ABSENCE else path)
         if cut is None:
             if not _compares(_value(item, path), term):
                 return False
@@ -167,31 +175,29 @@ def _together(item: Any, terms: list[tuple[tuple[str, ...], Drawn]]) -> bool:
     return all(any(_together(element, rest) for element in _value(item, path) or ()) for path, rest in lists.items())
 
 
-def _first_list(item: Any, path: tuple[str, ...]) -> int | None:
-    for cut in range(1, len(path) + 1):
-        if isinstance(_value(item, path[:cut]), list):
-            return cut
-    return None
+def _first_list(path: tuple[str, ...]) -> int | None:
+    return next((cut for cut, name in enumerate(path, 1) if name in LISTS), None)
 
 
 def _compares(value: Any, term: Drawn) -> bool:
+    values = [_instants(each) for each in term.values]
     match term.operator:
         case Operator.EQ:
-            result = value == term.values[0]
+            result = value == values[0]
         case Operator.NE:
-            result = value != term.values[0]
+            result = value != values[0]
         case Operator.IN:
-            result = value in term.values[0]
+            result = value in values[0]
         case Operator.NOT_IN:
-            result = value not in term.values[0]
+            result = value not in values[0]
         case Operator.NULL:
             result = value is None
         case Operator.NOT_NULL:
             result = value is not None
         case Operator.BETWEEN:
-            result = value is not None and term.values[0] <= value <= term.values[1]
+            result = value is not None and values[0] <= value <= values[1]
         case _:
-            result = value is not None and _ORDER[term.operator](value, term.values[0])
+            result = value is not None and _ORDER[term.operator](value, values[0])
     return result is not term.negated
 
 
@@ -200,7 +206,14 @@ def _value(item: Any, path: tuple[str, ...]) -> Any:
         if item is None:
             return None
         item = getattr(item, name)
-    return item
+    return _instants(item)
+
+
+def _instants(value: Any) -> Any:
+    """`value` with its times in UTC: elsewhere Python compares the clocks of one zone, and not the instants."""
+    if isinstance(value, list) and value and not isinstance(value[0], Model):
+        return [_instants(each) for each in value]
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _none_first(value: Any) -> tuple[bool, Any]:
@@ -225,7 +238,7 @@ PATHS: Final = tuple(_paths(Order))
 def terms(draw: st.DrawFn) -> Drawn:
     """A comparison of any path, with any operator in any of its spellings."""
     path, leaf, _ = draw(st.sampled_from(PATHS))
-    chosen = draw(st.sampled_from(Operator))
+    chosen = draw(st.sampled_from([each for each in Operator if each not in ABSENCE or path != ("words",)]))
     names = [name for name, meaning in SPELLINGS.items() if meaning is chosen]
     if leaf not in (date, datetime):
         names = [name for name in names if name not in ("before", "after")]
@@ -295,6 +308,7 @@ def _order(draw: st.DrawFn, id: str, codes: Iterator[str]) -> Order:
         ],
         marks=[Mark(label=one(str), weight=maybe(int)) for _ in some()],
         words=[one(str) for _ in some()],
+        tags=[one(str) for _ in some()] if one(bool) else None,
         not_before=maybe(date),
         order_by_date=one(int),
         terms_and_conditions=maybe(str),

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 
 from wintry.models import Array, Model, RequiredId
 
 from ..repository import Repository
+
+
+class Autumn(tzinfo):
+    """A zone whose clocks go back from 3:00 to 2:00 in the night of October 25th, 2026, needing no data of zones.
+
+    What its clocks show between 2:00 and 3:00 they show twice; Python takes neither for equal to any time elsewhere.
+    """
+
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        """One hour, before the turn two."""
+        turn = datetime(2026, 10, 25, 2 if when is not None and when.fold else 3)
+        return timedelta(hours=2 if when is not None and when.replace(tzinfo=None, fold=0) < turn else 1)
+
+    def dst(self, when: datetime | None) -> timedelta:
+        """What is beyond one hour."""
+        return self.utcoffset(when) - timedelta(hours=1)
+
+    def tzname(self, when: datetime | None) -> str:
+        """Of no meaning."""
+        return "autumn"
+
+
+TWICE = tuple(datetime(2026, 10, 25, 2, 30, tzinfo=Autumn(), fold=fold) for fold in (0, 1))
+"""Two instants that one clock shows alike."""
 
 
 class Address(Model):
@@ -47,6 +71,7 @@ class Order(Model):
     parcels: list[Parcel] = Array()
     marks: list[Mark] = Array()
     words: list[str] = Array()
+    tags: list[str] | None = None
     not_before: date | None = None
     order_by_date: int = 0
     terms_and_conditions: str | None = None
@@ -73,7 +98,7 @@ def orders() -> list[Order]:
     """The data of the query cases; fresh objects at each call."""
     plus_two = timezone(timedelta(hours=2))
     return [
-        Order(id="a", number=1, note="plain", weight=1.5, placed=date(2026, 1, 1), words=["x", "y"]),
+        Order(id="a", number=1, note="plain", weight=1.5, placed=date(2026, 1, 1), words=["x", "y"], tags=["x"]),
         Order(
             id="B",
             number=2,
@@ -94,6 +119,7 @@ def orders() -> list[Order]:
             parcels=[Parcel(code="p3", fragile=True)],
             marks=[Mark(label="red", weight=1), Mark(label="red"), Mark(label="blue", weight=3)],
             words=["x", "x", ""],
+            tags=[],
             not_before=date(2026, 2, 2),
             order_by_date=7,
         ),

@@ -104,6 +104,8 @@ def _sorted(
 QUERIES: Final[tuple[QueryCase, ...]] = (
     # One value
     _case("REPO-030", "find_by_id", lambda o: o.id == "B", id="B"),
+    _case("REPO-030", "find_by_id", lambda o: False, id=None),
+    _case("REPO-030", "find_by_id_ne", lambda o: True, id_ne=None),
     _case("REPO-030", "find_by_number", lambda o: o.number == 2, number=2),
     _case("REPO-030", "find_by_number_eq", lambda o: o.number == 2**63 - 1, number_eq=2**63 - 1),
     _case("REPO-030", "find_by_note", lambda o: o.note == "plain", note="plain"),
@@ -272,6 +274,17 @@ QUERIES: Final[tuple[QueryCase, ...]] = (
     ),
     _case("REPO-036", "find_by_words", lambda o: "x" in o.words, words="x"),
     _case("REPO-036", "find_by_words_ne", lambda o: any(w != "x" for w in o.words), words_ne="x"),
+    _case("REPO-036", "find_by_tags", lambda o: "x" in (o.tags or ()), tags="x"),
+    _case("REPO-036", "find_by_not_tags", lambda o: "x" not in (o.tags or ()), not_tags="x"),
+    _case("REPO-036", "find_by_tags_null", lambda o: o.tags is None),
+    _case("REPO-036", "find_by_tags_is_not_null", lambda o: o.tags is not None),
+    _case("REPO-036", "find_by_not_tags_null", lambda o: o.tags is not None),
+    _case(
+        "REPO-036",
+        "find_by_tags_not_null_and_not_tags",
+        lambda o: o.tags is not None and "x" not in o.tags,
+        not_tags="x",
+    ),
     _case("REPO-036", "find_by_not_words", lambda o: "x" not in o.words, not_words="x"),
     # Objects held by value
     _case(
