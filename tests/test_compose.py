@@ -109,7 +109,9 @@ class TestNoLineOfTheApplication:
         files = [tomllib.loads(path.read_text("utf-8")) for path in SETTINGS.parent.glob("*.toml")]
 
         assert len(files) == 5
-        rest = [{key: value for key, value in file.items() if key not in ("backends", "transporters")} for file in files]
+        rest = [
+            {key: value for key, value in file.items() if key not in ("backends", "transporters")} for file in files
+        ]
         assert rest == [{"name": "allocation", "journal": "default"}] * 5
         assert {tuple(file["backends"]) for file in files} == {("default", "views")}
 

@@ -107,9 +107,7 @@ async def send_stream(service: Any, numbers: range, answered: set[str]) -> None:
 KILLS = 5
 # Two streams on the embedded profile, one on each of the others; five on all with TEST_WINTRY_PROFILE=deep.
 DEEP = os.environ.get("TEST_WINTRY_PROFILE") == "deep"
-CRASHES = [
-    (profile, seed) for profile in PROFILES for seed in range(5 if DEEP else 2 if profile == "embedded" else 1)
-]
+CRASHES = [(profile, seed) for profile in PROFILES for seed in range(5 if DEEP else 2 if profile == "embedded" else 1)]
 
 
 @pytest.mark.contract("APP-023")

@@ -64,7 +64,11 @@ class Profile:
         environment = {"ALLOCATION_SETTINGS": str(SETTINGS / self.settings)}
         for kind, entries in self.servers.items():
             # NATS keeps no two tests apart, and starts in a moment.
-            url = stack.enter_context(server(run, kind)).url if kind == "nats" else stack.enter_context(database(run, kind))
+            url = (
+                stack.enter_context(server(run, kind)).url
+                if kind == "nats"
+                else stack.enter_context(database(run, kind))
+            )
             environment |= dict.fromkeys(map(variable, entries), url)
         return environment
 

@@ -20,6 +20,7 @@ from wintry.models import InvalidValue, OwnershipError, collecting
 from .connections import Backends
 from .errors import (
     AlreadyExists,
+    ConcurrentModification,
     ConfigurationError,
     Conflict,
     DefinitionError,
@@ -65,11 +66,12 @@ class RepositoryComponent:
             NotFound: 404,
             MultipleFound: 409,
             AlreadyExists: 409,
-            Conflict: 409,
+            ConcurrentModification: 409,
             PreconditionFailed: 412,
             InvalidArgument: 422,
             InvalidValue: 422,
             OwnershipError: 422,
+            Conflict: 503,  # it was tried again for a while, and may be once more
             Unreachable: 503,
             UnitTimeout: 503,
         }
