@@ -273,6 +273,26 @@ async def test_a_virtual_host_is_the_tests_alone(rabbitmq_url: str, rabbitmq_ser
             await read(url)
 
 
+async def test_a_virtual_host_goes_right_after_a_restart_and_harms_no_other(rabbitmq_server: Any) -> None:
+    for _ in range(2):
+        with rabbitmq_virtual_host(rabbitmq_server.url, rabbitmq_server.control) as url:
+            await asyncio.wait_for(keep_dead_letters(url), SECONDS)
+            rabbitmq_server.kill()
+            rabbitmq_server.start()
+
+
+async def keep_dead_letters(url: str) -> None:
+    """Make a queue whose dead letters the broker looks after."""
+    arguments: Any = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await channel.declare_queue("q", durable=True, arguments=arguments)
+
+
 def test_rabbitmq_starts_no_epmd(rabbitmq_server: Any) -> None:
     names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in within(rabbitmq_server.log.parent)}
     assert "beam.smp" in names

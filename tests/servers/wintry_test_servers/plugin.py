@@ -1,20 +1,15 @@
-"""The fixtures, for all suites of the workspace: `-p wintry_test_servers.plugin`.
+"""The fixtures, for all suites of the workspace: `-p wintry_test_servers.plugin`. NAME is a name of `kinds.KINDS`.
 
-    postgres_url  mongodb_url  redis_url                   a fresh database for the test, on the shared server
-    shared_postgres_url  shared_mongodb_url  shared_redis_url           the same, for a module
-    postgres_system_url  redis_system_url                  as `…_url`, on the system's PostgreSQL and redis-server
-    mongodb_standalone_url                                 a MongoDB of the test's own that is no replica set
-    rabbitmq_url                                           a fresh virtual host for the test; on a server of somebody
-                                                           else the one of its URL, where names have to be fresh
-    postgres_server  mongodb_server  redis_server          a server of the test's own: kill, stop, start, pause
-    nats_server  shared_nats_server                        a NATS of the test's own, and of a module's
-    redis_system_server                                    the same, the system's redis-server
-    rabbitmq_server  shared_rabbitmq_server                the same, for a test and for a module
-    shared_redis_server  shared_redis_system_server        the same, for a module, which cleans up between its tests
-    servers                                                the run, for what the fixtures do not say
+    NAME_url            a fresh database for the test, on the shared server of the run; a virtual host of RabbitMQ, but on
+                        a server of somebody else the one of its URL; the NATS of the run: there names have to be fresh
+    shared_NAME_url     the same, for a module
+    NAME_server         a server of the test's own: kill, stop, start, pause
+    shared_NAME_server  the same, for all tests of the process that ask for it, which clean up between them
+    servers             the run, for what the fixtures do not say
 
-Nothing is started for a test that asks for nothing. Where a server cannot be had the test is skipped with the reason;
-it fails instead if TEST_WINTRY_REQUIRE (names, separated by commas) has the server's name.
+`redis_system_url` is so one on the system's redis-server. `mongodb_standalone_url` is a MongoDB of the test's own that is
+no replica set. Nothing is started for a test that asks for nothing. Where a server cannot be had the test is skipped with
+the reason; it fails instead if TEST_WINTRY_REQUIRE (names, separated by commas) has the server's name.
 """
 
 from __future__ import annotations
@@ -22,16 +17,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from .databases import mongodb_database, postgres_database, rabbitmq_virtual_host, redis_database
+from .kinds import KINDS
 from .programs import Missing
 from .run import Run, Server
 
 RUN = pytest.StashKey[Run]()
 ADDRESS = "wintry_test_servers"
+Scope = Literal["function", "module", "session"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,9 +59,12 @@ def available(kind: str) -> Iterator[None]:
 @contextmanager
 def database(run: Run, kind: str) -> Iterator[str]:
     """A fresh database on the shared server of a kind."""
-    with available(kind):
-        url = run.url(kind)
     with ExitStack() as stack:
+        if kind == "mongodb-standalone":
+            yield stack.enter_context(server(run, kind)).url
+            return
+        with available(kind):
+            url = run.url(kind)
         match kind.partition("-")[0]:
             case "postgres":
                 yield stack.enter_context(postgres_database(url))
@@ -73,8 +73,10 @@ def database(run: Run, kind: str) -> Iterator[str]:
             case "rabbitmq":
                 control = run.control(kind)
                 yield stack.enter_context(rabbitmq_virtual_host(url, control)) if control else url
-            case _:
+            case "redis":
                 yield stack.enter_context(redis_database(url, run))
+            case _:
+                yield url
 
 
 @contextmanager
@@ -95,155 +97,32 @@ def servers(pytestconfig: pytest.Config) -> Run:
     return run
 
 
-@pytest.fixture
-def postgres_url(servers: Run) -> Iterator[str]:
-    """An empty database on PostgreSQL, dropped behind the test."""
-    with database(servers, "postgres") as url:
-        yield url
+def url_fixture(kind: str, name: str, scope: Scope) -> Any:
+    @pytest.fixture(name=name, scope=scope)
+    def url(servers: Run) -> Iterator[str]:
+        with database(servers, kind) as made:
+            yield made
+
+    return url
 
 
-@pytest.fixture(scope="module")
-def shared_postgres_url(servers: Run) -> Iterator[str]:
-    """An empty database on PostgreSQL, dropped behind the module."""
-    with database(servers, "postgres") as url:
-        yield url
+def server_fixture(kind: str, name: str, scope: Scope) -> Any:
+    @pytest.fixture(name=name, scope=scope)
+    def own(servers: Run) -> Iterator[Server]:
+        with server(servers, kind) as made:
+            yield made
+
+    return own
 
 
-@pytest.fixture
-def postgres_system_url(servers: Run) -> Iterator[str]:
-    """An empty database on the PostgreSQL of the system, where it has one."""
-    with database(servers, "postgres-system") as url:
-        yield url
+def fixtures() -> Iterator[tuple[str, Any]]:
+    """Four of each kind, by name."""
+    for kind in KINDS:
+        name = kind.replace("-", "_")
+        yield f"{name}_url", url_fixture(kind, f"{name}_url", "function")
+        yield f"shared_{name}_url", url_fixture(kind, f"shared_{name}_url", "module")
+        yield f"{name}_server", server_fixture(kind, f"{name}_server", "function")
+        yield f"shared_{name}_server", server_fixture(kind, f"shared_{name}_server", "session")
 
 
-@pytest.fixture(scope="module")
-def shared_postgres_system_url(servers: Run) -> Iterator[str]:
-    """An empty database on the PostgreSQL of the system, dropped behind the module."""
-    with database(servers, "postgres-system") as url:
-        yield url
-
-
-@pytest.fixture
-def mongodb_url(servers: Run) -> Iterator[str]:
-    """A new database on MongoDB, a replica set of one; dropped behind the test."""
-    with database(servers, "mongodb") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def shared_mongodb_url(servers: Run) -> Iterator[str]:
-    """A new database on MongoDB, dropped behind the module."""
-    with database(servers, "mongodb") as url:
-        yield url
-
-
-@pytest.fixture
-def mongodb_standalone_url(servers: Run) -> Iterator[str]:
-    """A MongoDB that is no replica set, for nobody else."""
-    with server(servers, "mongodb-standalone") as made:
-        yield made.url
-
-
-@pytest.fixture
-def redis_url(servers: Run) -> Iterator[str]:
-    """An empty database on Valkey, emptied behind the test; channels of PUBLISH are shared with other tests."""
-    with database(servers, "redis") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def shared_redis_url(servers: Run) -> Iterator[str]:
-    """An empty database on Valkey, emptied behind the module."""
-    with database(servers, "redis") as url:
-        yield url
-
-
-@pytest.fixture
-def redis_system_url(servers: Run) -> Iterator[str]:
-    """An empty database on the redis-server of the system, where it has one."""
-    with database(servers, "redis-system") as url:
-        yield url
-
-
-@pytest.fixture
-def postgres_server(servers: Run) -> Iterator[Server]:
-    """A PostgreSQL of the test's own, to be killed and restarted."""
-    with server(servers, "postgres") as made:
-        yield made
-
-
-@pytest.fixture
-def mongodb_server(servers: Run) -> Iterator[Server]:
-    """A MongoDB of the test's own, to be killed and restarted."""
-    with server(servers, "mongodb") as made:
-        yield made
-
-
-@pytest.fixture
-def redis_server(servers: Run) -> Iterator[Server]:
-    """A Valkey of the test's own, to be killed and restarted; its channels are the test's alone."""
-    with server(servers, "redis") as made:
-        yield made
-
-
-@pytest.fixture
-def nats_url(servers: Run) -> str:
-    """The NATS of the run, or of somebody else: its streams are shared with other tests, so names are to be new."""
-    with available("nats"):
-        return servers.url("nats")
-
-
-@pytest.fixture
-def nats_server(servers: Run) -> Iterator[Server]:
-    """A NATS of the test's own, to be killed and restarted."""
-    with server(servers, "nats") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared_nats_server(servers: Run) -> Iterator[Server]:
-    """A NATS of the module's own, to be killed and restarted."""
-    with server(servers, "nats") as made:
-        yield made
-
-
-@pytest.fixture
-def redis_system_server(servers: Run) -> Iterator[Server]:
-    """A redis-server of the system for the test alone, to be killed and restarted, where it has one."""
-    with server(servers, "redis-system") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared_redis_server(servers: Run) -> Iterator[Server]:
-    """A Valkey of the module's own, to be killed and restarted."""
-    with server(servers, "redis") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared_redis_system_server(servers: Run) -> Iterator[Server]:
-    """A redis-server of the system for the module alone, to be killed and restarted, where it has one."""
-    with server(servers, "redis-system") as made:
-        yield made
-
-
-@pytest.fixture
-def rabbitmq_url(servers: Run) -> Iterator[str]:
-    """An empty virtual host on RabbitMQ, deleted behind the test."""
-    with database(servers, "rabbitmq") as url:
-        yield url
-
-
-@pytest.fixture
-def rabbitmq_server(servers: Run) -> Iterator[Server]:
-    """A RabbitMQ of the test's own, to be killed and restarted."""
-    with server(servers, "rabbitmq") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared_rabbitmq_server(servers: Run) -> Iterator[Server]:
-    """A RabbitMQ of the module's own, to be killed and restarted; `control` makes virtual hosts on it."""
-    with server(servers, "rabbitmq") as made:
-        yield made
+globals().update(fixtures())

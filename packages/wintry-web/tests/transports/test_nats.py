@@ -12,20 +12,27 @@ import pytest
 from nats.js.client import JetStreamContext
 
 from wintry.bus.transports import TransportMessage
-from wintry.web.transports import nats_reading
+from wintry.web.transports import nats as transports
+from wintry.web.transports import nats_client, nats_hands, nats_reading
 from wintry.web.transports.nats import NatsStreams
 from wintry.web.transports.nats_client import Refused
 from wintry.web.transports.nats_wire import dead_stream_of, stream_of, subject_of
 
-from .redis_proxy import Proxy, proxy_to
+from .proxy import Proxy, proxy_to
+from .services import PATIENCE
 
 pytestmark = pytest.mark.anyio
-PATIENCE = 60.0
-"""How many seconds something may take on a busy machine that takes one elsewhere."""
 BOUNDED = 15.0
 """How many seconds something may take that has a limit, on a busy machine."""
 STREAM = stream_of("c")
 SUBJECT = subject_of("c")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is given up after one second."""
+    for module in (transports, nats_client, nats_hands, nats_reading):
+        monkeypatch.setattr(module, "REPLY", 1.0)
 
 
 async def until(holds: Callable[[], Awaitable[Any]]) -> None:
@@ -303,6 +310,7 @@ async def test_a_group_that_is_lost_is_made_again_at_the_beginning(nats_broker: 
 
 
 @pytest.mark.contract("WEB-604")
+@pytest.mark.usefixtures("impatient")
 async def test_a_broker_that_hangs_is_waited_for_and_keeps_nobody(
     nats_broker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,7 +379,10 @@ async def test_a_client_that_closed_without_a_word_is_replaced(nats_broker: Any)
 
 
 @pytest.mark.contract("WEB-604")
-async def test_silence_breaks_no_connection(nats_broker: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_silence_breaks_no_connection(
+    nats_broker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(nats_reading, "HEARTBEAT", 0.5)
     async with replica(nats_broker.url) as (one, shared), replica(nats_broker.url, group=None) as (_, all):
 
         async def heard(last: str) -> bool:
@@ -404,6 +415,7 @@ async def test_a_request_that_has_expired_is_made_again(
 
 
 @pytest.mark.contract("WEB-604")
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("how", ["kill", "pause"])
 async def test_stopping_waits_for_no_broker(nats_broker: Any, how: str) -> None:
     transport = NatsStreams(nats_broker.url)
@@ -460,7 +472,7 @@ async def test_what_somebody_holds_for_longer_than_a_lease_stays_his(nats_broker
         async with aclosing(one.receive("c", group="g", prefetch=1)) as deliveries:
             delivery = await anext(deliveries)
             async with aclosing(two.receive("c", group="g", prefetch=1)) as others:
-                assert await is_silent(others, 2.5)
+                assert await is_silent(others, 1.5)
             await delivery.ack()
     assert await pending(nats_broker.url) == 0
 
@@ -571,7 +583,7 @@ async def test_what_one_listener_holds_limits_no_other(nats_broker: Any) -> None
 
 @pytest.mark.contract("WEB-606")
 async def test_an_acknowledgement_waits_for_the_broker_and_is_not_lost(nats_broker: Any) -> None:
-    async with opened(nats_broker.url, lease=2) as transport:
+    async with opened(nats_broker.url, lease=1) as transport:
         await transport.publish("c", [sent("a"), sent("b")])
         async with aclosing(transport.receive("c", group="g", prefetch=2)) as deliveries, asyncio.timeout(PATIENCE):
             first, second = await anext(deliveries), await anext(deliveries)
@@ -586,20 +598,20 @@ async def test_an_acknowledgement_waits_for_the_broker_and_is_not_lost(nats_brok
             third = await reading  # and not what was dealt with, though the broker may have forgotten it
             assert third.message.id == "id-c"
             await third.ack()
-            assert await is_silent(deliveries, 3.0)
+            assert await is_silent(deliveries, 1.5)
             assert [letter.message.id for letter in await transport.parked("c")] == ["id-b"]
     assert await pending(nats_broker.url) == 0
 
 
 @pytest.mark.contract("WEB-606")
 async def test_what_a_killed_broker_forgot_stays_with_who_holds_it(nats_broker: Any) -> None:
-    async with opened(nats_broker.url, lease=2) as transport:
+    async with opened(nats_broker.url, lease=1) as transport:
         await transport.publish("c", [sent(str(n)) for n in range(3)])
         async with aclosing(transport.receive("c", group="g", prefetch=9)) as deliveries, asyncio.timeout(PATIENCE):
             held = [await anext(deliveries) for _ in range(3)]
             nats_broker.kill()
             nats_broker.start()
-            assert await is_silent(deliveries, 5.0)
+            assert await is_silent(deliveries, 2.5)
             for delivery in held:
                 await delivery.ack()
 
@@ -743,9 +755,9 @@ async def test_old_messages_go_only_when_every_group_has_done_with_them(nats_bro
 
 @pytest.mark.contract("WEB-607")
 async def test_what_is_younger_stays(nats_broker: Any) -> None:
-    async with opened(nats_broker.url, retention=3, lease=0.3) as one, jetstream(nats_broker.url) as broker:
+    async with opened(nats_broker.url, retention=2, lease=0.3) as one, jetstream(nats_broker.url) as broker:
         await one.publish("c", [sent("a")])
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.6)
         await one.publish("c", [sent("b")])
 
         async def only_the_younger() -> bool:

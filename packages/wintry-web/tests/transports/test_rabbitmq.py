@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -16,9 +17,9 @@ from wintry.web.transports.rabbitmq import RabbitMQ
 from wintry.web.transports.rabbitmq_listening import RabbitDelivery
 from wintry.web.transports.rabbitmq_wire import LONGEST_NAME, Names, name_of
 
+from .services import PATIENCE, Store, forked
+
 pytestmark = pytest.mark.anyio
-PATIENCE = 60.0
-"""How many seconds something may take on a busy machine that takes one elsewhere."""
 C = Names("c")
 STRANGE = ["", "a:b", "a", "é 漢 \x00\n\r", "a#3Ab", "*.#", "x" * 5_000, "x" * 4_999 + "y", "\ud800", "wintry:c", "A"]
 
@@ -266,6 +267,7 @@ async def test_a_broker_that_hangs_is_told_in_time_and_holds_nobody_up(
     rabbit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sending, "CONFIRM", 0.5)
+    monkeypatch.setattr(sending, "reached", lambda seconds=1.0: client.reached(seconds))
     async with opened(rabbit.url) as transport:
         source = await joined(transport, "c", "g")
         await transport.publish("c", [sent("held")])
@@ -303,6 +305,17 @@ async def test_a_listener_notices_that_a_broker_hangs_and_comes_back(rabbit: Any
             await asyncio.wait([reading], timeout=0.1)
         assert reading.result().message.body == b"a"
         await source.aclose()
+
+
+@pytest.mark.contract("WEB-706")
+async def test_a_service_ends_in_time_while_its_broker_is_away(rabbit: Any, nursery: Path, tmp_path: Path) -> None:
+    arguments = ("serve", rabbit.name, rabbit.url, str(tmp_path), "", "with")
+    async with forked(nursery, tmp_path / "log", *arguments) as service, opened(rabbit.url) as transport:
+        await transport.publish("orders", [sent('{"order": "1"}')])
+        await service.until(lambda: bool(Store(tmp_path).counts))
+        rabbit.kill()
+        async with asyncio.timeout(20):
+            assert await service.end() == 0
 
 
 # dead letters

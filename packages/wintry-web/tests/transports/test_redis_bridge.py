@@ -1,7 +1,6 @@
 """What is sent by a plain PUBLISH is heard by one of all replicas, and handled once."""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -15,12 +14,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from wintry.web.transports.redis import RedisStreams
 from wintry.web.transports.redis_bridge import ADD, LOOK, TENURE, Bridge
 
+from .services import PATIENCE, forked
+
 pytestmark = [pytest.mark.anyio, pytest.mark.contract("WEB-202")]
-CHILD = Path(__file__).with_name("redis_child.py")
 CHANNEL = "change_batch_quantity"
 STREAM = f"wintry:{{{CHANNEL}}}"
-PATIENCE = 60.0
-"""How many seconds something may take on a busy machine that takes one elsewhere."""
 SLACK = 2.5
 """How many seconds later than it should a busy machine may do something."""
 
@@ -47,9 +45,9 @@ async def replica(url: str, owner: str, heard: list[str], *, bridge: bool = True
 
 
 @pytest.fixture
-async def client(broker: Any) -> AsyncIterator[Any]:
+async def client(redis_broker: Any) -> AsyncIterator[Any]:
     # Without its time limit for sending, which on Python 3.11 can swallow the cancellation of who publishes.
-    async with Redis.from_url(broker.url, socket_timeout=None) as client:
+    async with Redis.from_url(redis_broker.url, socket_timeout=None) as client:
         yield client
 
 
@@ -66,9 +64,9 @@ async def heard_all(heard: list[str], *wanted: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_plain_publish_is_handled_once_by_two_replicas(broker: Any, client: Any) -> None:
+async def test_a_plain_publish_is_handled_once_by_two_replicas(redis_broker: Any, client: Any) -> None:
     first, second = list[str](), list[str]()
-    async with replica(broker.url, "one", first), replica(broker.url, "two", second):
+    async with replica(redis_broker.url, "one", first), replica(redis_broker.url, "two", second):
         await subscribed(client, 1)
         for n in range(20):
             await client.publish(CHANNEL, f"{n}")
@@ -79,20 +77,20 @@ async def test_a_plain_publish_is_handled_once_by_two_replicas(broker: Any, clie
         assert await client.xlen(STREAM) == 20
 
 
-async def test_without_the_bridge_a_plain_publish_is_not_heard(broker: Any, client: Any) -> None:
+async def test_without_the_bridge_a_plain_publish_is_not_heard(redis_broker: Any, client: Any) -> None:
     heard = list[str]()
-    async with replica(broker.url, "one", heard, bridge=False):
+    async with replica(redis_broker.url, "one", heard, bridge=False):
         await client.xadd(STREAM, {"body": "a"})
         await heard_all(heard, "a")
         assert await client.publish(CHANNEL, "b") == 0
 
 
-async def test_the_bridge_comes_back_with_the_broker(broker: Any, client: Any) -> None:
+async def test_the_bridge_comes_back_with_the_broker(redis_broker: Any, client: Any) -> None:
     heard = list[str]()
-    async with replica(broker.url, "one", heard):
+    async with replica(redis_broker.url, "one", heard):
         await subscribed(client, 1)
-        await asyncio.to_thread(broker.kill)
-        await asyncio.to_thread(broker.start)
+        await asyncio.to_thread(redis_broker.kill)
+        await asyncio.to_thread(redis_broker.start)
         await client.connection_pool.disconnect()
         await subscribed(client, 1)
         await client.publish(CHANNEL, "a")
@@ -100,7 +98,7 @@ async def test_the_bridge_comes_back_with_the_broker(broker: Any, client: Any) -
 
 
 async def test_what_was_heard_is_kept_until_the_broker_takes_it(
-    broker: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+    redis_broker: Any, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute, refused = Redis.execute_command, list[str]()
 
@@ -111,7 +109,7 @@ async def test_what_was_heard_is_kept_until_the_broker_takes_it(
         return await execute(self, *arguments, **options)
 
     heard = list[str]()
-    async with replica(broker.url, "one", heard):
+    async with replica(redis_broker.url, "one", heard):
         await subscribed(client, 1)
         monkeypatch.setattr(Redis, "execute_command", refuse_once)
         await client.publish(CHANNEL, "a")
@@ -123,8 +121,8 @@ async def test_what_was_heard_is_kept_until_the_broker_takes_it(
     assert heard == ["a", "b"]
 
 
-async def test_a_channel_that_nobody_wants_any_more_is_given_up(broker: Any, client: Any) -> None:
-    async with replica(broker.url, "one", []) as one:
+async def test_a_channel_that_nobody_wants_any_more_is_given_up(redis_broker: Any, client: Any) -> None:
+    async with replica(redis_broker.url, "one", []) as one:
         listening = asyncio.ensure_future(listen(one, [], "other"))
         await subscribed(client, 1, "other")
         listening.cancel()
@@ -135,9 +133,9 @@ async def test_a_channel_that_nobody_wants_any_more_is_given_up(broker: Any, cli
                 await asyncio.sleep(0.01)
 
 
-async def test_who_ends_gives_up_whatever_he_was_doing(broker: Any, client: Any) -> None:
+async def test_who_ends_gives_up_whatever_he_was_doing(redis_broker: Any, client: Any) -> None:
     for steps in range(25):
-        bridge = Bridge(broker.url, "one")
+        bridge = Bridge(redis_broker.url, "one")
         bridge.add(CHANNEL)
         await subscribed(client, 1)
         bridge.remove(CHANNEL)
@@ -183,12 +181,12 @@ async def window(client: Any, leave: Callable[[], Awaitable[object]]) -> float:
 
 
 async def test_another_replica_hears_when_the_elected_one_ends(
-    broker: Any, client: Any, record_property: Callable[[str, object], None]
+    redis_broker: Any, client: Any, record_property: Callable[[str, object], None]
 ) -> None:
     async with AsyncExitStack() as elected:
-        await elected.enter_async_context(replica(broker.url, "one", []))
+        await elected.enter_async_context(replica(redis_broker.url, "one", []))
         await subscribed(client, 1)
-        async with replica(broker.url, "two", []):
+        async with replica(redis_broker.url, "two", []):
             seconds = await window(client, elected.aclose)
     record_property("window", seconds)
     print(f"window after an orderly end: {seconds * 1000:.0f} ms")
@@ -196,21 +194,22 @@ async def test_another_replica_hears_when_the_elected_one_ends(
 
 
 async def test_another_replica_hears_when_the_elected_one_is_killed(
-    broker: Any, client: Any, record_property: Callable[[str, object], None]
+    redis_broker: Any,
+    client: Any,
+    nursery: Path,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    elected = await asyncio.create_subprocess_exec(sys.executable, CHILD, "listen", broker.url, CHANNEL)
+    arguments = ("listen", redis_broker.name, redis_broker.url, CHANNEL)
+    async with forked(nursery, tmp_path / "log", *arguments) as elected:
 
-    async def kill() -> None:
-        elected.kill()
-        await elected.wait()
+        async def kill() -> None:
+            elected.kill()
+            await elected.wait()
 
-    try:
         await subscribed(client, 1)
-        async with replica(broker.url, "two", []):
+        async with replica(redis_broker.url, "two", []):
             seconds = await window(client, kill)
-    finally:
-        if elected.returncode is None:
-            await kill()
     record_property("window", seconds)
     print(f"window after kill -9: {seconds * 1000:.0f} ms")
     assert seconds < TENURE + LOOK + SLACK

@@ -1,4 +1,4 @@
-"""Streams and PUBLISH keep the contract of every transport, on Valkey and on the redis-server of the system."""
+"""Every transport on a broker keeps the contract of transports."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -7,14 +7,13 @@ import pytest
 
 from wintry.bus.testing import TransportContract
 from wintry.bus.transports import Transport
-from wintry.web.transports.redis import RedisStreams
 from wintry.web.transports.redis_pubsub import RedisPubSub
 
 pytestmark = pytest.mark.anyio
 
 
-class OnBoth(TransportContract):
-    """The contract on a broker of each kind, which is the module's own and can be killed."""
+class OnABroker(TransportContract):
+    """The contract on a broker that can be killed."""
 
     server: Any
 
@@ -22,8 +21,8 @@ class OnBoth(TransportContract):
         raise NotImplementedError
 
     @pytest.fixture
-    async def transport(self, broker: Any) -> AsyncIterator[Transport]:
-        self.server = broker
+    async def transport(self, server: Any) -> AsyncIterator[Transport]:
+        self.server = server
         transport = self.opened("me")
         await transport.start()
         yield transport
@@ -36,17 +35,25 @@ class OnBoth(TransportContract):
         return self.server
 
 
-@pytest.mark.contract("WEB-201")
-class TestStreams(OnBoth):
-    def opened(self, owner: str) -> RedisStreams:
-        return RedisStreams(self.server.url, owner=owner)
+@pytest.mark.contract("WEB-201", "WEB-600", "WEB-700")
+class TestDurable(OnABroker):
+    @pytest.fixture
+    def server(self, broker: Any) -> Any:
+        return broker
 
-    async def dead(self, transport: Transport, channel: str) -> Sequence[tuple[bytes, str]]:
-        assert isinstance(transport, RedisStreams)
+    def opened(self, owner: str) -> Transport:
+        transport: Transport = self.server.connect(owner, 4.0)
+        return transport
+
+    async def dead(self, transport: Any, channel: str) -> Sequence[tuple[bytes, str]]:
         return [(letter.message.body, letter.reason) for letter in await transport.parked(channel)]
 
 
 @pytest.mark.contract("WEB-400")
-class TestPubSub(OnBoth):
+class TestPubSub(OnABroker):
+    @pytest.fixture
+    def server(self, redis_broker: Any) -> Any:
+        return redis_broker
+
     def opened(self, owner: str) -> RedisPubSub:
         return RedisPubSub(self.server.url)
