@@ -370,16 +370,18 @@ async def test_a_cancellation_asked_for_before_the_end_does_not_reach_a_finalise
 @pytest.mark.parametrize("nested", [False, True])
 async def test_a_finaliser_can_limit_its_own_time(limit: str, nested: bool) -> None:
     log: list[str] = []
+    at_last = asyncio.Event()  # so that a limit that does not hold is no test without an end
+    asyncio.get_running_loop().call_later(5.0, at_last.set)
 
     async def first() -> AsyncIterator[First]:
         yield First()
         try:
             if limit == "asyncio":
                 async with asyncio.timeout(0.01):
-                    await asyncio.Event().wait()
+                    await at_last.wait()
             else:
                 with anyio.fail_after(0.01):
-                    await anyio.Event().wait()
+                    await at_last.wait()
         except TimeoutError:
             log.append("too long")
 
@@ -466,6 +468,30 @@ async def test_a_task_group_of_a_provider_that_fails_at_its_end_is_told_as_what_
             yield First()
             ending.set()
 
+    container = Container()
+    container.register(First, first, lifetime="scoped")
+    async with container:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with container.scope() as scope:
+                await scope.get(First)
+    assert caught.value.subgroup(OSError) is not None
+
+
+@pytest.mark.contract("IOC-033")
+async def test_a_child_that_fails_while_its_group_ends_is_no_cancellation() -> None:
+    async def fail() -> None:
+        await ending.wait()
+        raise OSError("child")
+
+    async def first() -> AsyncIterator[First]:
+        async with anyio.create_task_group() as group:
+            task = group.start_soon  # the child belongs to whoever starts it, not to the scope
+            outside.run(task, fail)
+            outside.run(task, anyio.sleep_forever)
+            yield First()
+            ending.set()
+
+    ending, outside = asyncio.Event(), contextvars.copy_context()
     container = Container()
     container.register(First, first, lifetime="scoped")
     async with container:
