@@ -19,6 +19,7 @@ from wintry.repository.backend import Delete, Insert, Operation, Update
 from wintry.repository.errors import AlreadyExists, ConcurrentModification, StoreError
 from wintry.repository.mongo import MongoBackend, collection, open_backend
 from wintry.repository.mongo.changes import update_of
+from wintry.repository.plan import QueryPlan
 
 pytestmark = pytest.mark.anyio
 
@@ -167,9 +168,63 @@ async def test_a_document_without_a_version_or_a_needed_field_is_told(open_on: O
     backend = await open_on(Product)
     await collection(Product, backend).insert_many([{"_id": "a"}, {"_id": "b", "_version": 1, "batches": [{}]}])
 
-    for id, reason in (("a", "has no _version"), ("b", "a stored Batch has no 'reference'")):
+    for id, reason in (
+        ("a", "products: the document .a.: it has no _version"),
+        ("b", "a stored Batch has no 'reference'"),
+    ):
         with pytest.raises(StoreError, match=reason):
             await load(backend, Product, id)
+
+
+NOON = datetime(2026, 1, 1, 12)
+
+
+@pytest.mark.contract("REPO-302")
+async def test_a_time_that_is_a_plain_date_of_the_store_is_read(open_on: Open) -> None:
+    backend = await open_on(Product)
+    notes = [{"text": "n", "at": NOON}]
+    await collection(Product, backend).insert_one({"_id": "T", "_version": 1, "address": {"notes": notes}})
+
+    ((found, _),) = await load(backend, Product, "T")
+
+    assert found.address.notes[0].at == NOON.replace(tzinfo=UTC)
+
+
+@pytest.mark.contract("REPO-302")
+@pytest.mark.parametrize(
+    ("model", "document", "reason"),
+    [
+        (Reading, {"_id": {"sensor": "s"}}, "readings: the document {'sensor': 's'}: its _id has no 'day'"),
+        (Reading, {"_id": "s"}, "readings: the document 's': its _id has no 'sensor'"),
+        (Reading, {"_id": {"sensor": "s", "day": "x"}}, "'day' is 'x'"),
+        (Reading, {"_id": {"sensor": "s", "day": NOON}, "value": "many"}, "'value' is 'many'"),
+        (Reading, {"_id": {"sensor": "s", "day": NOON}, "_version": "new"}, "'_version' is 'new'"),
+        (Product, {"_id": "T", "batches": [None]}, "'batches' is [None]"),
+        (Product, {"_id": "T", "batches": {"reference": "b"}}, "'batches' is {'reference': 'b'}"),
+        (Product, {"_id": "T", "address": "Bonn"}, "'address' is 'Bonn'"),
+        (Product, {"_id": "T", "days": [NOON, 5]}, "'days' is"),
+        (Product, {"_id": "T", "batches": [{}]}, "products: the document 'T': a stored Batch has no 'reference'"),
+        (Product, {"_id": "T", "batches": [{"reference": "b", "notes": [{"text": "n", "at": {}}]}]}, "'at' is {}"),
+        (Product, {"_id": "T", "batches": [{"reference": "b", "quantity": None}]}, "'quantity' is None"),
+        (
+            Tree,
+            {"_id": 1, "children": [{"id": {}, "children": []}]},
+            "trees: the document 1: a stored Tree: 'id' is {}",
+        ),
+    ],
+)
+async def test_a_document_that_cannot_be_read_is_told(
+    open_on: Open, model: type[Model], document: dict[str, Any], reason: str
+) -> None:
+    backend = await open_on(model)
+    await collection(model, backend).insert_one({"_version": 1, **document})
+    execution = backend.execution(read_only=True)
+
+    with pytest.raises(StoreError) as caught:
+        await backend.compile(QueryPlan("all", model, "find")).run(execution, ())
+    await execution.close()
+
+    assert reason in str(caught.value)
 
 
 async def test_a_model_may_contain_itself(open_on: Open) -> None:

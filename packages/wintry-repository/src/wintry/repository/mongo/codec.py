@@ -35,9 +35,14 @@ def moment(value: datetime) -> dict[str, Any]:
     return {"date": instant.replace(microsecond=instant.microsecond - rest), "us": rest}
 
 
-def instant(value: dict[str, Any]) -> datetime:
-    """The datetime that is stored, in UTC."""
-    found: datetime = value["date"]
+def instant(value: dict[str, Any] | datetime) -> datetime:
+    """The datetime that is stored, in UTC; a plain date of the store, as others write it, is one too."""
+    try:
+        found: datetime = value["date"]
+    except TypeError:
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=UTC)
+        raise
     return found.replace(microsecond=found.microsecond + value["us"], tzinfo=UTC)
 
 

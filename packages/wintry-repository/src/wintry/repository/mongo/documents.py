@@ -171,8 +171,8 @@ class _Decoding:
         with out.block(f"def {name}(d):"):
             with out.block("try:"):
                 out.line(f"return {new}({values}){version}")
-            with out.block("except KeyError:"):
-                out.line(f"return {name}({complete}(d))")
+            with out.block(f"except {out.bind(_STRANGE, 'STRANGE')} as error:"):
+                out.line(f"return {name}({complete}(d, error))")
 
     def _value(self, field: FieldInfo, place: str) -> str:
         item = "x" if field.is_array else place
@@ -188,6 +188,31 @@ class _Decoding:
         return item if decode is None else f"{self.out.bind(decode, decode.__name__)}({item})"
 
 
+class _Unreadable(Exception):
+    """Why a part of a document cannot be read."""
+
+
+_STRANGE: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError, _Unreadable)
+"""What reading a document raises that is not as it should be."""
+
+
+def _readable(field: FieldInfo, value: Any) -> bool:
+    """Whether the value of a field is of the form in which it is stored; what is in it has been read by itself."""
+    decode = decoder(field.leaf)
+    try:
+        if field.is_array:
+            return (value is None and field.optional) or all(
+                isinstance(item, dict) if field.model is not None else (decode(item), True)[1] for item in value
+            )
+        if field.model is not None:
+            return isinstance(value, dict) or (value is None and field.optional)
+        if not (value is None and field.optional):
+            decode(value)
+    except _STRANGE:
+        return False
+    return True
+
+
 class _Completion:
     """Puts the defaults into a document that lacks fields."""
 
@@ -195,13 +220,44 @@ class _Completion:
         self._about = about
         self._documents = documents
 
-    def __call__(self, document: dict[str, Any]) -> dict[str, Any]:
-        """A whole document. Raises `StoreError` where a field is missing that has no default."""
-        return {**document, **dict(self._missing(document))}
+    def __call__(self, document: Any, error: Exception) -> dict[str, Any]:
+        """A whole document. Raises `StoreError` where a field is missing that has no default, or nothing is missing.
+
+        `error` is that of the attempt to read it.
+        """
+        if not isinstance(document, dict):
+            raise error  # whoever holds it tells where
+        try:
+            if isinstance(error, _Unreadable):
+                raise error
+            missing = dict(self._missing(document))
+            if not missing:
+                raise _Unreadable(self._reason(document)) from error
+        except _Unreadable as unreadable:
+            if self._documents is None:
+                raise
+            place = f"{self._documents.name}: the document {document.get(ID)!r}"
+            raise StoreError(f"{place}: {unreadable}") from unreadable
+        return {**document, **missing}
+
+    def _reason(self, document: dict[str, Any]) -> str:
+        """What of `document`, which lacks nothing, cannot be read."""
+        stored = "" if self._documents is not None else f"a stored {self._about.name}: "
+        for field in self._about.fields:
+            value = document.get(field.name)
+            if self._documents is not None and field.is_id:
+                value = document.get(ID)
+                if len(self._about.identity) > 1:
+                    if not isinstance(value, dict) or field.name not in value:
+                        return f"its {ID} has no '{field.name}'"
+                    value = value[field.name]
+            if not _readable(field, value):
+                return f"{stored}'{field.name}' is {value!r}"
+        return f"{stored}'{VERSION}' is {document.get(VERSION)!r}"
 
     def _missing(self, document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if self._documents is not None and VERSION not in document:
-            raise StoreError(f"{self._documents.name}: the document {document.get(ID)!r} has no {VERSION}")
+            raise _Unreadable(f"it has no {VERSION}")
         for field in self._about.fields:
             if field.name in document or (self._documents is not None and field.is_id):
                 continue
@@ -212,7 +268,7 @@ class _Completion:
             elif field.optional:
                 yield field.name, None
             else:
-                raise StoreError(f"a stored {self._about.name} has no '{field.name}', which has no default")
+                raise _Unreadable(f"a stored {self._about.name} has no '{field.name}', which has no default")
 
 
 def _below(root: ModelInfo) -> list[ModelInfo]:
