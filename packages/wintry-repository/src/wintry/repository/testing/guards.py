@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from wintry.models import Array, IdentityChanged, Model, RequiredId, same
@@ -207,20 +208,17 @@ async def keeps_edits_made_while_a_call_waits(backends: Backends) -> None:
     repository = Orders(backends)
     await repository.create(entity=Order(id="first", number=1))
     for steps in range(8):
+        between, line = Parcel(code=f"{steps}-new"), Line(number=1, sku="s")
         order = Order(id=f"o{steps}", number=1, parcels=[Parcel(code=f"{steps}-{name}") for name in "ab"])
-        await _meanwhile(repository.create(entity=order), steps, lambda order=order: order.words.append("a"))
+        await _meanwhile(repository.create(entity=order), steps, partial(order.words.append, "a"))
         await repository.update(entity=order)
         assert same(await repository.one(order.id), order), steps
         order.note = "edited"
-        await _meanwhile(repository.update(entity=order), steps, lambda order=order: setattr(order, "number", 2))
+        await _meanwhile(repository.update(entity=order), steps, partial(setattr, order, "number", 2))
         await repository.update(entity=order)
         assert same(await repository.one(order.id), order), steps
-        between = Parcel(code=f"{steps}-new")
         order.parcels.insert(1, between)
-        line = Line(number=1, sku="s")
-        await _meanwhile(
-            repository.update(entity=order), steps, lambda between=between, line=line: between.lines.append(line)
-        )
+        await _meanwhile(repository.update(entity=order), steps, partial(between.lines.append, line))
         await repository.update(entity=order)
         assert same(await repository.one(order.id), order), steps
 
