@@ -163,6 +163,60 @@ async def test_what_a_document_lacks_is_its_default_and_what_it_has_beyond_stays
     assert stored["batches"] == [{"reference": "b", "color": "red", "quantity": 3}]
 
 
+REWRITES: dict[str, Callable[[Product], object]] = {
+    "reordered": lambda p: p.batches.reverse(),
+    "put in between": lambda p: p.batches.insert(1, Batch(reference="new")),
+    "removed and changed": lambda p: (p.batches.pop(0), setattr(p.batches[0], "quantity", 7)),
+    "below a list that is rewritten": lambda p: (p.batches.reverse(), p.batches[0].lines.reverse()),
+    "one of the lower lists": lambda p: p.batches[1].lines.reverse(),
+}
+
+
+@pytest.mark.contract("REPO-302")
+@pytest.mark.parametrize("rewrite", REWRITES)
+async def test_what_children_have_beyond_their_fields_stays_where_their_list_is_rewritten(
+    open_on: Open, rewrite: str
+) -> None:
+    backend = await open_on(Product)
+    raw = collection(Product, backend)
+    await write(backend, Insert(product()))
+    document = await raw.find_one({})
+    for batch in document["batches"]:
+        batch["color"] = f"of {batch['reference']}"
+        for line in batch["lines"]:
+            line["gift"] = f"{batch['reference']} {line['orderid']}"
+    await raw.replace_one({}, document)
+    ((found, version),) = await load(backend, Product, "T")
+
+    await write(backend, change(found, REWRITES[rewrite], version))
+
+    stored = await raw.find_one({})
+    assert same((await load(backend, Product, "T"))[0][0], found)
+    for batch in stored["batches"]:
+        if batch["reference"] != "new":
+            assert batch["color"] == f"of {batch['reference']}"
+            assert [line["gift"] for line in batch["lines"]] == [
+                f"{batch['reference']} {line['orderid']}" for line in batch["lines"]
+            ]
+
+
+@pytest.mark.contract("REPO-302")
+async def test_what_children_have_beyond_their_fields_stays_where_a_unique_value_passes(open_on: Open) -> None:
+    backend = await open_on(Product)
+    raw = collection(Product, backend)
+    await write(backend, *(Insert(Product(sku=sku, batches=[Batch(reference=sku)])) for sku in "ab"))
+    await raw.update_many({}, {"$set": {"batches.0.color": "red"}})
+    loaded = [object for object, _ in await load(backend, Product, "a", "b")]
+
+    await write(
+        backend,
+        *(change(each, lambda each: each.batches.append(Batch(reference=f"{each.sku}2"))) for each in loaded),
+    )
+
+    for stored in await raw.find().to_list(None):
+        assert [batch.get("color") for batch in stored["batches"]] == ["red", None]
+
+
 @pytest.mark.contract("REPO-302")
 async def test_a_document_without_a_version_or_a_needed_field_is_told(open_on: Open) -> None:
     backend = await open_on(Product)

@@ -100,8 +100,8 @@ def _chosen(method: Method, place: str, function: Callable[..., Any], model: typ
         raise AmbiguousQueryName(_located(place, function), reason, hint, drawing=drawing)
     nearest = min(bindings, key=lambda binding: len(binding.faults))
     suggested = suggestion(nearest.reading, method.name, model)
-    fit = None if suggested is None else f"this would fit:  {suggested}"
-    raise DefinitionError(_located(place, function), "; ".join(nearest.faults), fit, drawing=[method.text])
+    way_out = None if suggested is None else f"this would fit:  {suggested}"
+    raise DefinitionError(_located(place, function), "; ".join(nearest.faults), way_out, drawing=[method.text])
 
 
 def _located(place: str, function: Callable[..., Any]) -> str:

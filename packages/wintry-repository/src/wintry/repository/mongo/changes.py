@@ -3,7 +3,8 @@
 The server takes one update only if no two of its parts touch the same path, nor one above the other. So a list is
 changed in exactly one of these ways: by the places of its items, which are those that were loaded, since the version
 guards the update; by `$push` of what is new at its end; by `$pull` of children by their ids; or as a whole, where it is
-anything else or more than one of them. What is set as a whole is read from the object, all else from the change set.
+anything else or more than one of them. What is set as a whole is read from the object, all else from the change set;
+`graft` then puts into it what only the store knows of its children.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wintry.models import FieldInfo, Model, info, tracking
+from wintry.models import FieldInfo, Model, ModelInfo, info, tracking
 
 from .codec import encoder
 from .documents import encoded, encoded_item
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 def update_of(obj: Model, changes: ChangeSet) -> dict[str, Any]:
     """`$set`, `$push` and `$pull` for `changes` of `obj`; empty where there are none."""
+    return planned(obj, changes)[0]
+
+
+def planned(obj: Model, changes: ChangeSet) -> tuple[dict[str, Any], dict[str, FieldInfo]]:
+    """The update, and the lists of children with ids that it sets as a whole, by their place in the document."""
+    lists: dict[str, FieldInfo] = {}
     sets: dict[str, Any] = {}
     pushes: dict[str, Any] = {}
     pulls: dict[str, Any] = {}
@@ -34,6 +41,8 @@ def update_of(obj: Model, changes: ChangeSet) -> dict[str, Any]:
     for path in _outermost(whole):
         field, value, dotted = _found(obj, path)
         sets[dotted] = encoded(field, value)
+        if field.model is not None and info(field.model).is_entity:
+            lists[dotted] = field
     for operation in changes:
         path = operation.path
         if any(path[: len(outer)] == outer for outer in whole):
@@ -51,7 +60,35 @@ def update_of(obj: Model, changes: ChangeSet) -> dict[str, Any]:
         else:
             pulls[dotted] = _by_id(field, [edit.key.id for edit in edits if _removes_child(edit)])  # type: ignore[union-attr]  # it does
     parts = {"$set": sets, "$push": pushes, "$pull": pulls}
-    return {operator: fields for operator, fields in parts.items() if fields}
+    return {operator: fields for operator, fields in parts.items() if fields}, lists
+
+
+def graft(field: FieldInfo, stored: Any, new: Any) -> None:
+    """Put into `new`, the stored form of a field as it is going to be, what `stored` has beyond the fields of Models.
+
+    Children are known by their ids; what has none is new as a whole.
+    """
+    if field.model is None or not stored or not new:
+        return
+    about = info(field.model)
+    if not field.is_array:
+        _graft_document(about, stored, new)
+    elif about.is_entity:
+        known = {_id_in(about, item): item for item in stored}
+        for item in new:
+            if (before := known.get(_id_in(about, item))) is not None:
+                _graft_document(about, before, item)
+
+
+def _graft_document(about: ModelInfo, stored: dict[str, Any], new: dict[str, Any]) -> None:
+    for name, value in stored.items():
+        new.setdefault(name, value)
+    for field in about.fields:
+        graft(field, stored.get(field.name), new[field.name])
+
+
+def _id_in(about: ModelInfo, item: dict[str, Any]) -> str:
+    return repr([item.get(name) for name in about.identity_names])
 
 
 def touched(changes: ChangeSet, path: Sequence[FieldInfo]) -> bool:

@@ -35,7 +35,7 @@ def moment(value: datetime) -> dict[str, Any]:
     return {"date": instant.replace(microsecond=instant.microsecond - rest), "us": rest}
 
 
-def instant(value: dict[str, Any] | datetime) -> datetime:
+def instant(value: Any) -> datetime:
     """The datetime that is stored, in UTC; a plain date of the store, as others write it, is one too."""
     try:
         found: datetime = value["date"]

@@ -200,14 +200,15 @@ def _readable(field: FieldInfo, value: Any) -> bool:
     """Whether the value of a field is of the form in which it is stored; what is in it has been read by itself."""
     decode = decoder(field.leaf)
     try:
+        if value is None and field.optional:
+            return True
         if field.is_array:
-            return (value is None and field.optional) or all(
+            return value is not None and all(
                 isinstance(item, dict) if field.model is not None else (decode(item), True)[1] for item in value
             )
         if field.model is not None:
-            return isinstance(value, dict) or (value is None and field.optional)
-        if not (value is None and field.optional):
-            decode(value)
+            return isinstance(value, dict)
+        decode(value)
     except _STRANGE:
         return False
     return True

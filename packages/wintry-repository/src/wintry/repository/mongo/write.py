@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 from pymongo import DeleteOne, InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError, WriteError
 
-from wintry.models import Model, info
+from wintry.models import FieldInfo, Model, info
 
 from ..backend import Delete, Insert, Operation, Update
 from ..errors import AlreadyExists, ConcurrentModification, StoreError
-from .changes import touched, update_of
+from .changes import graft, planned, touched
 from .codec import ENCODERS
 from .documents import ID, VERSION, Documents, decoded, encoded
 
@@ -54,6 +54,8 @@ class _Batch:
     updates: list[tuple[Update, dict[str, Any]]] = field(default_factory=list)
     inserts: list[tuple[InsertOne[dict[str, Any]], Any]] = field(default_factory=list)
     guards: list[_Guard] = field(default_factory=list)
+    rewritten: list[tuple[Any, str, FieldInfo, Any]] = field(default_factory=list)
+    """What is set as a whole: the id, the place in its document, the field there, the value."""
 
 
 class Flush:
@@ -78,7 +80,9 @@ class Flush:
                 batch, id = self._batch(type(obj)), info(type(obj)).id_of(obj)
                 if changes:
                     self._keep_apart(batch, obj)
-                batch.updates.append((operation, update_of(obj, changes)))
+                update, lists = planned(obj, changes)
+                batch.updates.append((operation, update))
+                batch.rewritten += [(id, dotted, each, update["$set"][dotted]) for dotted, each in lists.items()]
                 batch.guards.append(_Guard(info(type(obj)).root, id, expected))
             case Delete(model, id, expected):
                 batch = self._batch(model)
@@ -113,8 +117,21 @@ class Flush:
         self._execution.writing()
         # All of them are made before the first is sent: the objects may change while the store is waited for.
         made = [(batch, *self._requests(batch)) for batch in self._batches.values()]
+        for batch, _, _ in made:
+            if batch.rewritten:
+                await self._graft(batch)
         for batch, requests, subjects in made:
             await self._send(batch, requests, subjects)
+
+    async def _graft(self, batch: _Batch) -> None:
+        """Keep what the stored documents have beyond the fields of Models in what is set as a whole."""
+        documents = batch.documents
+        keys = {repr(id): documents.id(id) for id, *_ in batch.rewritten}
+        among = {ID: {"$in": list(keys.values())}}
+        rows = await self._execution.find(documents.name, among, f"{documents.info.name} before a list is rewritten")
+        stored = {repr(row[ID]): row for row in rows}
+        for id, dotted, about, value in batch.rewritten:
+            graft(about, _at(stored.get(repr(keys[repr(id)])), dotted), value)
 
     async def _send(self, batch: _Batch, requests: list[Any], subjects: list[Any]) -> None:
         execution, name = self._execution, batch.documents.name
@@ -180,6 +197,7 @@ class Flush:
             found.append((UpdateOne(_guarded(key, update.expected), {"$set": empty}), id))
             whole = {name: encoded(by_name[name], getattr(update.object, name)) for name in tops}
             batch.updates[place] = (update, _replaced(changes, whole))
+            batch.rewritten += [(id, name, by_name[name], value) for name, value in whole.items()]
         return found
 
     async def _modified(self, batch: _Batch) -> Exception:
@@ -196,6 +214,18 @@ class Flush:
                 return ConcurrentModification(guard.model, guard.id, guard.expected, version)
         first = batch.guards[0]
         return ConcurrentModification(first.model, first.id, first.expected, None)
+
+
+def _at(document: Any, dotted: str) -> Any:
+    """What stands at a place of a document; None where nothing does."""
+    for part in dotted.split("."):
+        if isinstance(document, list):
+            document = document[int(part)] if int(part) < len(document) else None
+        elif isinstance(document, dict):
+            document = document.get(part)
+        else:
+            return None
+    return document
 
 
 def _guarded(key: Any, expected: int) -> dict[str, Any]:

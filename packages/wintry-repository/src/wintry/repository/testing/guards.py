@@ -208,6 +208,7 @@ async def keeps_edits_made_while_a_call_waits(backends: Backends) -> None:
     repository = Orders(backends)
     await repository.create(entity=Order(id="first", number=1))
     for steps in range(8):
+        between, line = Parcel(code=f"{steps}-new"), Line(number=1, sku="s")
         order = Order(id=f"o{steps}", number=1, parcels=[Parcel(code=f"{steps}-{name}") for name in "ab"])
         await _meanwhile(repository.create(entity=order), steps, partial(order.words.append, "a"))
         await repository.update(entity=order)
@@ -216,9 +217,7 @@ async def keeps_edits_made_while_a_call_waits(backends: Backends) -> None:
         await _meanwhile(repository.update(entity=order), steps, partial(setattr, order, "number", 2))
         await repository.update(entity=order)
         assert same(await repository.one(order.id), order), steps
-        between = Parcel(code=f"{steps}-new")
         order.parcels.insert(1, between)
-        line = Line(number=1, sku="s")
         await _meanwhile(repository.update(entity=order), steps, partial(between.lines.append, line))
         await repository.update(entity=order)
         assert same(await repository.one(order.id), order), steps
