@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from wintry_test_servers.nursery import Nursery
+from wintry_test_servers.nursery import nursery as begin_nursery
 from wintry_test_servers.run import Run
 from wintry_test_servers.service import PROFILES, Predicate, Profile, Service, eventually
 
+IMPORTED = (
+    "aio_pika",
+    "aiosqlite",
+    "asyncpg",
+    "nats",
+    "pymongo",
+    "redis.asyncio",
+    "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
+    "uvicorn",
+    "wintry.bus.component",
+    "wintry.bus.durable",
+    "wintry.repository.component",
+    "wintry.repository.mongo",
+    "wintry.repository.sql.dialects.postgresql",
+    "wintry.repository.sql.dialects.sqlite",
+    "wintry.web.serve",
+    "wintry.web.transports.component",
+    "wintry.web.transports.nats",
+    "wintry.web.transports.rabbitmq",
+    "wintry.web.transports.redis",
+)
+"""What a service imports before its own modules."""
 ServiceFactory = Callable[..., Service]
 
 
@@ -27,8 +52,17 @@ def profile(request: pytest.FixtureRequest) -> Profile:
     return PROFILES[request.param]
 
 
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Where the processes of services come from, which all import the same."""
+    with begin_nursery(tmp_path_factory.mktemp("nursery"), *IMPORTED) as made:
+        yield made
+
+
 @pytest.fixture
-async def make_service(profile: Profile, servers: Run, tmp_path: Path) -> AsyncIterator[ServiceFactory]:
+async def make_service(
+    profile: Profile, servers: Run, nursery: Nursery, tmp_path: Path
+) -> AsyncIterator[ServiceFactory]:
     """Services of this test, not started yet; all of them are ended behind it. Those of one name share their stores."""
     made: list[Service] = []
     stores: dict[str, dict[str, str]] = {}
@@ -40,7 +74,7 @@ async def make_service(profile: Profile, servers: Run, tmp_path: Path) -> AsyncI
             folder.mkdir(exist_ok=True)
             if name not in stores:
                 stores[name] = profile.stand(servers, stack)
-            made.append(Service(folder, {**stores[name], **environment}, profile.processes))
+            made.append(Service(folder, {**stores[name], **environment}, profile.processes, nursery))
             return made[-1]
 
         yield make
@@ -56,11 +90,12 @@ async def service(make_service: ServiceFactory) -> Service:
 
 @pytest.fixture(scope="module")
 async def shared_service(
-    profile: Profile, servers: Run, tmp_path_factory: pytest.TempPathFactory
+    profile: Profile, servers: Run, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Service]:
     """One service for the tests of a module that leave nothing behind which others would see."""
     with ExitStack() as stack:
-        service = Service(tmp_path_factory.mktemp("shared"), profile.stand(servers, stack), profile.processes)
+        folder = tmp_path_factory.mktemp("shared")
+        service = Service(folder, profile.stand(servers, stack), profile.processes, nursery)
         yield await service.start()
         await service.close()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
+from wintry_test_servers.service import reading
 
 pytestmark = pytest.mark.anyio
 
@@ -18,25 +21,25 @@ Settled = Callable[..., Awaitable[Any]]
 
 async def shell(service: Any, *words: str) -> str:
     """What `python -m wintry.bus` prints beside the running service."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "wintry.bus",
-        *words,
-        "--app",
-        "allocation.app:app",
-        cwd=service.folder,
-        env={**service.environment, "ALLOCATION_DATA": str(service.folder / "data")},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        process = await service.run(
+            "wintry.bus", *words, "--app", "allocation.app:app", stdout=out.fileno(), stderr=err.fileno()
+        )
+        code = await asyncio.wait_for(process.wait(), 60)
+        out.seek(0)
+        err.seek(0)
+        assert code == 0, err.read()
+        return out.read()
 
 
 async def change(service: Any, **body: object) -> None:
     await shell(service, "send", "change_batch_quantity", json.dumps(body))
+
+
+async def parked(service: Any) -> bool:
+    """Whether there is a dead letter, as the service's health says."""
+    told = (await service.get("/health/ready")).json()
+    return " 0 parked" not in told["checks"]["bus"]["detail"]
 
 
 @pytest.mark.contract("APP-017")
@@ -89,10 +92,8 @@ class TestHearing:
 
         await change(service, **body)
 
-        async def parked() -> str:
-            return await shell(service, "dead", "list")
-
-        line = await settled(parked)
+        await settled(partial(parked, service))
+        line = await shell(service, "dead", "list")
         number = line.split()[0]
         assert reason in await shell(service, "dead", "show", number)
         assert (await service.product("TABLE"))["batches"][0]["purchased_quantity"] == 10
@@ -100,10 +101,8 @@ class TestHearing:
     async def test_a_dead_letter_is_applied_once_what_it_missed_is_there(self, service: Any, settled: Settled) -> None:
         await change(service, ref="late", qty=4)
 
-        async def parked() -> str:
-            return await shell(service, "dead", "list")
-
-        line = await settled(parked)
+        await settled(partial(parked, service))
+        line = await shell(service, "dead", "list")
         await service.add_batch("late", "TABLE", 10)
         assert await shell(service, "dead", "redrive", line.split()[0]) == "1 redriven\n"
 
@@ -115,8 +114,10 @@ class TestHearing:
 
 
 HEARER = """
-import asyncio, sys
+import asyncio
+from uuid import uuid4
 from wintry.bus.component import open_runtime
+from wintry.bus.transports import TransportMessage
 from allocation.app import app
 
 async def main():
@@ -124,10 +125,19 @@ async def main():
         transport = runtime.transports[runtime.default_transport]
         async def hear(channel):
             async for delivery in transport.receive(channel, group=None, prefetch=10):
-                print(channel, delivery.message.body.decode(), flush=True)
+                if delivery.message.type == "probe":
+                    waiting.discard(channel)
+                else:
+                    print(channel, delivery.message.body.decode(), flush=True)
                 await delivery.ack()
+        waiting = {"line_allocated", "line_deallocated", "out_of_stock"}
+        hearing = [asyncio.ensure_future(hear(channel)) for channel in waiting]
+        while waiting:
+            for channel in tuple(waiting):
+                await transport.publish(channel, [TransportMessage(uuid4().hex, "probe", b"")])
+            await asyncio.sleep(0.1)
         print("hearing", flush=True)
-        await asyncio.gather(*map(hear, ("line_allocated", "line_deallocated", "out_of_stock")))
+        await asyncio.gather(*hearing)
 
 asyncio.run(main())
 """
@@ -136,19 +146,14 @@ asyncio.run(main())
 @asynccontextmanager
 async def hearing(service: Any) -> AsyncIterator[asyncio.StreamReader]:
     """Another team's process that hears what the service says: lines of channel and body."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        HEARER,
-        cwd=service.folder,
-        env={**service.environment, "ALLOCATION_DATA": str(service.folder / "data")},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    await process.stdout.readline()
+    (service.folder / "hearer.py").write_text(HEARER)
+    output, given = os.pipe()
+    with (service.folder / "hearer.log").open("wb") as log, os.fdopen(given, "wb") as written:
+        process = await service.run("hearer", stdout=written.fileno(), stderr=log.fileno())
+    said = await reading(output)
+    await said.readline()
     try:
-        yield process.stdout
+        yield said
     finally:
         process.kill()
         await process.wait()

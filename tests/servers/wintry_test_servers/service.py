@@ -6,11 +6,9 @@ What it stands on is a `Profile`: one of the application's settings files, and f
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import itertools
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,6 +19,7 @@ from typing import Any
 
 import httpx2
 
+from .nursery import Forked, Nursery, die_with_parent
 from .plugin import database, server
 from .run import Run
 
@@ -28,14 +27,16 @@ START_SECONDS = 30.0
 # An idle connection is given up well before the service closes it (5 s), so that no request meets its end.
 LIMITS = httpx2.Limits(max_connections=200, keepalive_expiry=2.0)
 SETTLE_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
 SETTINGS = Path(__file__).parents[3] / "apps/allocation/src/allocation/settings"
+Process = asyncio.subprocess.Process | Forked
 Predicate = Callable[[], Awaitable[Any]]
 
 
-def die_with_parent() -> None:
-    """Let a service that a killed test run leaves behind die with it."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+async def reading(file: int) -> asyncio.StreamReader:
+    """What is written into the other end of a pipe."""
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(file, "rb", 0))
+    return reader
 
 
 async def eventually(ask: Predicate, seconds: float = SETTLE_SECONDS) -> Any:
@@ -99,12 +100,18 @@ class Service:
     processes.
     """
 
-    def __init__(self, folder: Path, environment: dict[str, str], processes: int = 1) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], processes: int = 1, nursery: Nursery | None = None
+    ) -> None:
+        """With a nursery its processes are forked there, else started."""
         self.folder = folder
-        self.environment = {**os.environ, "WINTRY_ACCESS_LOG": "false", "WINTRY_BUS__LEASE": "1", **environment}
-        self.processes: list[asyncio.subprocess.Process | None] = [None] * processes
+        self.nursery = nursery
+        settings = {"WINTRY_ACCESS_LOG": "false", "WINTRY_BUS__LEASE": "1", "ALLOCATION_DATA": str(folder / "data")}
+        self.environment = {**os.environ, **settings, **environment}
+        self.processes: list[Process | None] = [None] * processes
         self.urls = [""] * processes
         self.log = folder / "service.log"
+        self.data = folder / "data"
         self.http = httpx2.AsyncClient(timeout=30, limits=LIMITS)
         self._turns = itertools.count()
 
@@ -121,22 +128,18 @@ class Service:
         return self
 
     async def _start(self, number: int, *arguments: str) -> None:
-        with self.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
+        output, given = os.pipe()
+        with self.log.open("ab") as log, os.fdopen(given, "wb") as written:
+            process = await self.run(
                 "allocation",
-                *("--port", "0", "--data", str(self.folder / "data"), *arguments),
-                cwd=self.folder,
-                env=self.environment,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                preexec_fn=die_with_parent,
+                *("--port", "0", "--data", str(self.data), *arguments),
+                stdout=written.fileno(),
+                stderr=log.fileno(),
             )
         self.processes[number] = process
-        assert process.stdout is not None
+        said = await reading(output)
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+            line = await asyncio.wait_for(said.readline(), START_SECONDS)
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -144,6 +147,22 @@ class Service:
         if not line:
             raise AssertionError(f"the service did not start:\n{self.log.read_text()[-4000:]}")
         self.urls[number] = line.decode().split()[-1].rstrip("/")
+
+    async def run(self, module: str, *arguments: str, stdout: int, stderr: int) -> Process:
+        """`python -m module`, with the service's environment and in its folder."""
+        if self.nursery is not None:
+            return await self.nursery.run(
+                module, *arguments, cwd=self.folder, environment=self.environment, stdout=stdout, stderr=stderr
+            )
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", module, *arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=stdout,
+            stderr=stderr,
+            preexec_fn=die_with_parent,
+        )
 
     async def crash(self, chance: random.Random) -> None:
         """End one process, whichever chance says, with no warning and no time to clean up."""
@@ -166,7 +185,7 @@ class Service:
             process.terminate()
         return [await asyncio.wait_for(process.wait(), 60) for process in processes]
 
-    def _running(self) -> list[asyncio.subprocess.Process]:
+    def _running(self) -> list[Process]:
         return [process for process in self.processes if process is not None and process.returncode is None]
 
     async def post(self, path: str, **body: object) -> httpx2.Response:

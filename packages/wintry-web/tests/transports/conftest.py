@@ -11,10 +11,12 @@ import nats
 import pytest
 from redis.asyncio import Redis
 from wintry_test_servers.databases import rabbitmq_virtual_host
+from wintry_test_servers.nursery import Nursery
+from wintry_test_servers.nursery import nursery as begin_nursery
 from wintry_test_servers.run import Server
 
-from . import services
 from .kinds import HASTE, KINDS
+from .services import IMPORTED
 
 
 class Broker:
@@ -97,7 +99,8 @@ async def nats_broker(request: pytest.FixtureRequest, anyio_backend: str) -> Asy
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of the nursery."""
-    with services.nursery(tmp_path_factory.mktemp("nursery")) as socket:
-        yield socket
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Where the services come from."""
+    folder, here = tmp_path_factory.mktemp("nursery"), Path(__file__).parent
+    with begin_nursery(folder, *IMPORTED, path=[here]) as made:
+        yield made

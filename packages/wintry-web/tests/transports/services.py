@@ -1,4 +1,4 @@
-"""Services as a test sees them: forked by the nursery, killed or ended at will, and what they have stored.
+"""Services as a test sees them: forked by a nursery, killed or ended at will, and what they have stored.
 
 `PATIENCE` is how many seconds something may take on a busy machine that takes one elsewhere.
 """
@@ -6,56 +6,42 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from wintry_test_servers.nursery import Forked, Nursery
+
 PATIENCE = 60.0
-SCRIPT = Path(__file__).with_name("nursery.py")
-
-
-@contextmanager
-def nursery(folder: Path) -> Iterator[Path]:
-    """The socket of a nursery that runs while the block does."""
-    socket = folder / "socket"
-    process = subprocess.Popen([sys.executable, SCRIPT, socket])
-    try:
-        yield socket
-    finally:
-        process.kill()
-        process.wait()
+IMPORTED = ("kinds", "wintry.bus.durable", "wintry.bus.testing", "wintry.repository.sql.dialects.sqlite")
+"""What `child.py` imports."""
 
 
 class Service:
     """One process."""
 
-    def __init__(self, number: int, code: asyncio.Future[bytes], log: Path) -> None:
-        self._number = number
-        self._code = code
+    def __init__(self, process: Forked, log: Path) -> None:
+        self._process = process
         self._log = log
 
     @property
     def runs(self) -> bool:
-        return not self._code.done()
+        return self._process.returncode is None
 
     def kill(self) -> None:
-        os.kill(self._number, signal.SIGKILL)
+        self._process.kill()
 
     async def wait(self) -> int:
         """Wait until it has ended by itself; its exit code."""
         async with asyncio.timeout(PATIENCE):
-            return int(await asyncio.shield(self._code))
+            return await self._process.wait()
 
     async def end(self) -> int:
         """Ask it to end, and wait for that; its exit code."""
-        os.kill(self._number, signal.SIGTERM)
+        self._process.terminate()
         return await self.wait()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -67,26 +53,18 @@ class Service:
 
 
 @asynccontextmanager
-async def forked(nursery: Path, log: Path, *arguments: str) -> AsyncIterator[Service]:
-    """A process of the nursery, which ends with the block at the latest."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                reader, writer = await asyncio.open_unix_connection(nursery)
-                break
-            except OSError:  # it still starts
-                await asyncio.sleep(0.02)
-        writer.write(json.dumps([str(log), *arguments]).encode() + b"\n")
-        number = int(await reader.readline())
-    service = Service(number, asyncio.ensure_future(reader.readline()), log)
+async def forked(nursery: Nursery, log: Path, *arguments: str) -> AsyncIterator[Service]:
+    """A process of `child.py`, which ends with the block at the latest."""
+    with log.open("ab") as file:
+        process = await nursery.run(
+            "child", *arguments, cwd=log.parent, environment=os.environ, stdout=file.fileno(), stderr=file.fileno()
+        )
+    service = Service(process, log)
     try:
         yield service
     finally:
-        if service.runs:
-            service.kill()
+        service.kill()
         await service.wait()
-        writer.close()
-        await writer.wait_closed()
 
 
 class Store:

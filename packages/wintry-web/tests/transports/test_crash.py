@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from wintry_test_servers.nursery import Nursery
 
 from wintry.bus.transports import TransportMessage
 
@@ -31,7 +32,7 @@ INVALID = {
 class Shop:
     """A broker, services that take orders from it, and what they have stored."""
 
-    def __init__(self, broker: Any, nursery: Path, folder: Path) -> None:
+    def __init__(self, broker: Any, nursery: Nursery, folder: Path) -> None:
         self.broker = broker
         self.store = Store(folder)
         self._nursery = nursery
@@ -69,7 +70,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(broker: Any, nursery: Path, tmp_path: Path) -> Shop:
+def shop(broker: Any, nursery: Nursery, tmp_path: Path) -> Shop:
     return Shop(broker, nursery, tmp_path)
 
 

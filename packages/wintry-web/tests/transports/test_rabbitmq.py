@@ -9,6 +9,7 @@ from typing import Any
 
 import aio_pika
 import pytest
+from wintry_test_servers.nursery import Nursery
 
 from wintry.bus.transports import TransportMessage
 from wintry.web.transports import rabbitmq_client as client
@@ -308,7 +309,7 @@ async def test_a_listener_notices_that_a_broker_hangs_and_comes_back(rabbit: Any
 
 
 @pytest.mark.contract("WEB-706")
-async def test_a_service_ends_in_time_while_its_broker_is_away(rabbit: Any, nursery: Path, tmp_path: Path) -> None:
+async def test_a_service_ends_in_time_while_its_broker_is_away(rabbit: Any, nursery: Nursery, tmp_path: Path) -> None:
     arguments = ("serve", rabbit.name, rabbit.url, str(tmp_path), "", "with")
     async with forked(nursery, tmp_path / "log", *arguments) as service, opened(rabbit.url) as transport:
         await transport.publish("orders", [sent('{"order": "1"}')])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from wintry_test_servers.nursery import Nursery
 
 from wintry.web.transports.redis import RedisStreams
 from wintry.web.transports.redis_bridge import ADD, LOOK, TENURE, Bridge
@@ -196,7 +197,7 @@ async def test_another_replica_hears_when_the_elected_one_ends(
 async def test_another_replica_hears_when_the_elected_one_is_killed(
     redis_broker: Any,
     client: Any,
-    nursery: Path,
+    nursery: Nursery,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:

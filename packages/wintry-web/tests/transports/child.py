@@ -1,25 +1,13 @@
-"""The services that tests kill, and the nursery that they come from: `python nursery.py SOCKET`.
-
-To start Python and to import the bus costs more than most that a test does with it. So one process does both, once,
-and forks a service for each that is asked for: a process of its own, with its own loop and its own connections, killed
-like any other.
-
-Who wants one connects to SOCKET and sends a line, the arguments of `main` as a JSON list. The answers are two lines:
-the number of the process, and its exit code when it has ended. When the nursery ends, so does everything.
-"""
+"""The services that tests kill: `python -m child serve|listen …`, forked by a nursery that has imported the rest."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import signal
-import socketserver
 import sys
-import traceback
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 
 from kinds import HASTE, KINDS
@@ -35,10 +23,6 @@ from wintry.repository import Backends, Repository
 LEASE = 0.5
 TIMES = 3
 """A service that is to die at a point does so when it comes there for the third time."""
-PR_SET_PDEATHSIG = 1
-
-
-# the services
 
 
 class Effect(Model):
@@ -131,52 +115,7 @@ def main(do: str, kind: str, url: str, *arguments: str) -> None:
             asyncio.run(serve(kind, url, Path(folder)))
 
 
-# the nursery
-
-
-class Keeper(socketserver.StreamRequestHandler):
-    """Has one service, and says how it ends; in a process of its own, which the nursery forked for the connection."""
-
-    def handle(self) -> None:
-        die_with_parent()
-        log, *arguments = json.loads(self.rfile.readline())
-        service = os.fork()
-        if not service:
-            run(Path(log), arguments)
-        self.wfile.write(b"%d\n" % service)
-        _, status = os.waitpid(service, 0)
-        self.wfile.write(b"%d\n" % os.waitstatus_to_exitcode(status))
-
-
-class Nursery(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """Forks a keeper for each connection."""
-
-    max_children = 1000
-
-
-def run(log: Path, arguments: list[str]) -> None:
-    """Be the service; does not return."""
-    code = 1
-    try:
-        die_with_parent()
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), sys.stderr.fileno())
-        main(*arguments)
-        code = 0
-    except BaseException:  # noqa: BLE001 - whatever ended it
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    die_with_parent()
-    import_module("wintry.repository.sql.dialects.sqlite")  # which is otherwise imported by whoever uses it first
     for module, name, value in HASTE:
         setattr(module, name, value)
-    with Nursery(sys.argv[1], Keeper) as nursery:
-        nursery.serve_forever()
+    main(*sys.argv[1:])
