@@ -216,6 +216,33 @@ async def test_a_command_whose_commit_got_lost_is_not_done_twice(
     assert heard == ["a"]
 
 
+@pytest.mark.contract("BUS-708")
+async def test_rows_are_closed_again_when_the_database_is_back(
+    make_journal: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await make_journal()
+    stored = await journal.append([row(str(n), lane=None) for n in range(4)], owner="one", lease=LONG)
+    backend: Any = journal.backend
+    kind = type(backend.execution())
+    name = "begin" if backend.kind == "postgresql" else "run"
+
+    async def away(*_: object) -> None:
+        raise Unreachable("the server is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, name, away)
+        if backend.kind == "mongodb":
+            patched.setattr(journal._leases, "change", away)  # type: ignore[attr-defined]
+        for each in stored[:2]:
+            journal.complete_soon(each.seq, owner="one")
+        await journal.homes[backend].flush()
+    assert (await journal.stats()).done == 0
+    for each in stored[2:]:
+        journal.complete_soon(each.seq, owner="one")
+    await journal.homes[backend].flush()
+    assert (await journal.stats()).done == 2
+
+
 @pytest.mark.contract("BUS-320")
 async def test_what_was_moved_goes_and_nothing_else_of_the_same_message(house: Any, shop_class: Any) -> None:
     await house.start(shop_class(house))

@@ -596,3 +596,41 @@ async def test_a_result_that_is_not_stored_is_said_to_be_unknown(house: Any, sho
     assert "Bus.part has been handled at" in said[0]
     assert "read the state instead" in said[0]
     assert (await bus.stocks.get("a")).left == 1
+
+
+@pytest.mark.contract("BUS-707")
+async def test_what_was_left_of_a_lane_is_delivered_without_a_pause(
+    make_house: Any, shop_class: Any, models: Any
+) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            async with self.uow as uow:
+                await uow.stocks.create(entity=models[0](sku="a"))
+                for _ in range(12):
+                    self.register(Went(sku="a"))
+                await uow.commit()
+
+        @event_handler(background=True)
+        async def went(self, event: Went) -> None:
+            stock = await self.stocks.get(event.sku)
+            stock.left += 1
+
+    def die() -> None:
+        raise asyncio.CancelledError
+
+    first = await make_house(lease=0.1)
+    bus = Bus(first)
+    first.durable.runtime.attach(bus)
+    await first.backends.create_schema()
+    await first.durable.prepare()
+    with crash_at("committed", act=die), pytest.raises(asyncio.CancelledError):
+        await bus.handle(Go())
+    assert len(await first.found("_wintry_journal", "id")) == 12
+    await asyncio.sleep(0.2)
+    second = await make_house(poll_min=60.0, poll_max=60.0)
+    heir = Bus(second)
+    async with asyncio.timeout(30):
+        await second.start(heir)
+        await second.settled()
+    assert (await heir.stocks.get("a")).left == 12

@@ -47,12 +47,16 @@ class GroupCommit:
         result: T = await self._enter(work)
         return result
 
-    def later(self, work: Work, delay: float) -> None:
-        """Run `work` with whatever is committed next, after `delay` seconds at the latest; a failure is logged."""
+    def later(self, work: Work, delay: float) -> asyncio.Future[Any]:
+        """Run `work` with whatever is committed next, after `delay` seconds at the latest; a failure is logged.
+
+        The future is done when that is committed, or has failed.
+        """
         future = self._join(work)
         future.add_done_callback(_log_failure)
         if self._task is None and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(delay, self._start)
+        return future
 
     async def flush(self) -> None:
         """Wait until everything that was handed in is committed or has failed."""

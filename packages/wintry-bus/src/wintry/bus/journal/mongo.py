@@ -118,6 +118,7 @@ class MongoJournal:
         where = _condition(known)
         if not where:
             return []
+        await self._closing.flush()  # what stands behind these in a lane is free then
         return [
             row_of(each) for each in await self._leases.claim({"$or": where}, limit=limit, owner=owner, lease=lease)
         ]

@@ -13,6 +13,7 @@ unit's transaction: there is nothing between the two that could be lost.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -73,6 +74,7 @@ class SqlJournal:
         self._leases = Leases(self._statements, JOURNAL, ("lane",))
         self._known: tuple[Known, str, dict[str, Any]] | None = None
         self._closing: dict[str, list[int]] = {}  # by owner, what is to be closed together
+        self._unclosed: set[asyncio.Future[Any]] = set()
 
     @property
     def closes_in_unit(self) -> bool:
@@ -162,6 +164,8 @@ class SqlJournal:
         where, values = self._where(known)
         if not where:
             return []
+        if self._unclosed:  # what stands behind these in a lane is free then
+            await asyncio.wait(self._unclosed)
         if not await self._read(lambda on: self._leases.any_free(on, where, values)):
             return []
         values = {**values, "limit": limit, "owner": owner, "lease": milliseconds(lease)}
@@ -179,8 +183,16 @@ class SqlJournal:
         together = self._closing.get(owner)
         if together is None or len(together) == AT_ONCE:
             together = self._closing[owner] = []
-            self.commits.later(partial(self._close, seqs=together, owner=owner), SOON)
+            closed = self.commits.later(partial(self._close, seqs=together, owner=owner), SOON)
+            self._unclosed.add(closed)
+            closed.add_done_callback(partial(self._closed, seqs=together, owner=owner))
         together.append(seq)
+
+    def _closed(self, future: asyncio.Future[Any], *, seqs: list[int], owner: str) -> None:
+        """They are, or there was not even a transaction: then they are closed when they are delivered once more."""
+        self._unclosed.discard(future)
+        if self._closing.get(owner) is seqs:
+            del self._closing[owner]
 
     async def _close(self, execution: SqlExecution, *, seqs: list[int], owner: str) -> None:
         if self._closing.get(owner) is seqs:
