@@ -9,6 +9,7 @@ from typing import Any
 
 import aio_pika
 import pytest
+from aio_pika.exceptions import AMQPError
 from wintry_test_servers.nursery import Nursery
 
 from wintry.bus.transports import TransportMessage
@@ -306,6 +307,37 @@ async def test_a_listener_notices_that_a_broker_hangs_and_comes_back(rabbit: Any
             await asyncio.wait([reading], timeout=0.1)
         assert reading.result().message.body == b"a"
         await source.aclose()
+
+
+@pytest.mark.contract("WEB-708")
+async def test_who_is_cancelled_ends_whatever_the_client_makes_of_it() -> None:
+    async def work() -> None:
+        async with client.reached():
+            try:
+                await asyncio.sleep(PATIENCE)
+            except asyncio.CancelledError as error:
+                raise AMQPError("the channel was closed") from error
+
+    task = asyncio.ensure_future(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.contract("WEB-708")
+async def test_a_listener_ends_whatever_it_was_doing(rabbit: Any) -> None:
+    async def listen() -> None:
+        async for _ in transport.receive("c", group="g", prefetch=10):
+            pass
+
+    async with opened(rabbit.url) as transport:
+        for round in range(60):
+            task = asyncio.ensure_future(listen())
+            await asyncio.sleep(round * 0.0015)
+            task.cancel()
+            await asyncio.wait([task], timeout=10)
+            assert task.cancelled(), f"it goes on, {round * 1.5} ms after its beginning"
 
 
 @pytest.mark.contract("WEB-706")

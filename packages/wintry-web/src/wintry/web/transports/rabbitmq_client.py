@@ -37,12 +37,16 @@ LOST: Final = (ConnectionError, TimeoutError)
 @asynccontextmanager
 async def reached(seconds: float = REPLY) -> AsyncGenerator[None]:
     """A broker that is away, hangs or refuses is a ConnectionError here, which may be tried again."""
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
         raise ConnectionError(f"rabbitmq: no answer within {seconds:g} s") from error
     except (AMQPError, OSError, RuntimeError) as error:
+        if task is not None and task.cancelling() > before:  # the client closes the channel of who is cancelled
+            raise asyncio.CancelledError from error
         raise ConnectionError(f"rabbitmq: {error!r}") from error
     except asyncio.CancelledError as error:
         if is_cancelled():
