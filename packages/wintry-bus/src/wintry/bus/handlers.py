@@ -11,11 +11,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .errors import DefinitionError, Fault, report
 from .messages import Command, Event, Message
 from .retry import COMMANDS, DELIVERIES, Retry
+
+if TYPE_CHECKING:
+    from .queue import MessageQueue
 
 F = TypeVar("F", bound=Callable[[Any, Any], Any])
 Exhausted = Literal["park", "hold"]
@@ -198,12 +201,12 @@ def table_of(queue: type, names: Mapping[str, Any]) -> HandlerTable:
     return table
 
 
-def faults_of(queues: Sequence[type]) -> list[Fault]:
+def faults_of(queues: Sequence[type[MessageQueue]]) -> list[Fault]:
     """All that is wrong with queue classes that are to work in one runtime."""
     faults: list[Fault] = []
     for queue in queues:
         try:
-            queue.__handlers__.check()  # type: ignore[attr-defined]
+            queue.__handlers__.check()
         except DefinitionError as error:
             faults += error.faults
     by_name: dict[str, type] = {}
