@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -224,6 +225,20 @@ async def test_mongodb_has_transactions(mongodb_url: str) -> None:
                     await database.t.insert_one({"x": 2}, session=session)
                     raise ZeroDivisionError
         assert [found["x"] async for found in database.t.find()] == [1]
+
+
+async def test_a_command_of_mongodb_may_be_cancelled_while_it_connects(mongodb_url: str) -> None:
+    for turns in range(40):  # of the event loop; some of them meet the client between connect and transport
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb_url)
+        await client.admin.command("ping")
+        commands = [asyncio.create_task(client.admin.command("ping")) for _ in range(5)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for command in commands:
+            command.cancel()
+        await asyncio.gather(*commands, return_exceptions=True)
+        await client.close()
+    gc.collect()
 
 
 async def test_mongodb_has_fail_points(mongodb_server: Any) -> None:
