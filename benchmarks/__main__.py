@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks.harness import kept
 from benchmarks.harness.case import Case
 from benchmarks.harness.measure import Measurement, ResultsDiffer, measure
 from benchmarks.harness.report import results, store, table
@@ -24,7 +25,7 @@ def cases(area: str) -> list[Case]:
     modules = [name for name in (area, f"{area}_on_servers") if importlib.util.find_spec(f"benchmarks.{name}")]
     scopes = [vars(importlib.import_module(f"benchmarks.{name}")) for name in modules]
     found = [value for scope in scopes for value in scope.values() if isinstance(value, Case)]
-    names = [case.name for case in found]
+    names = [each.name for case in found for each in (case, *case.also)]
     if len(set(names)) != len(names):
         raise SystemExit(f"bench: two cases of {area} have one name: {', '.join(names)}")
     return found
@@ -36,7 +37,8 @@ def run(area: str, chosen: list[Case], smoke: bool) -> list[Measurement]:
         # A loop of its own for each case: what one leaves behind is no other's burden.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             print(f"{area} {case.name} …", file=sys.stderr, flush=True)
-            measured.append(runner.run(measure(case, smoke=smoke)))
+            measurement = runner.run(measure(case, smoke=smoke))
+            measured += [measurement, *measurement.also]
     return measured
 
 
@@ -46,6 +48,11 @@ def main() -> int:
     parser.add_argument("case", nargs="?")
     parser.add_argument("--smoke", action="store_true", help="run every case once; judge and write nothing")
     options = parser.parse_args()
+    with kept:
+        return bench(parser, options)
+
+
+def bench(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     for area in [options.area] if options.area else AREAS:
         known = cases(area)
         chosen = [case for case in known if options.case in (None, case.name)]
@@ -60,7 +67,11 @@ def main() -> int:
             return 1
         print(f"\n{area}\n{table(measured, judged=not options.smoke)}\n", flush=True)
         if not options.smoke:
-            store(RESULTS / f"{area}.json", results(area, measured), [case.name for case in known])
+            store(
+                RESULTS / f"{area}.json",
+                results(area, measured),
+                [each.name for case in known for each in (case, *case.also)],
+            )
     return 0
 
 

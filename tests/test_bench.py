@@ -164,3 +164,128 @@ def test_a_case_without_the_other_side_of_its_goal_is_refused(harness: Any) -> N
 
     with pytest.raises(ValueError, match="has no contender 'limit'; it has: ours"):
         measured(harness, case)
+
+
+def numbered(results: list[int]) -> Callable[[], Any]:
+    """A contender whose operations give these results, one after another."""
+
+    @contextmanager
+    def contender() -> Iterator[Callable[[], object]]:
+        left = iter(results)
+        yield lambda: next(left)
+
+    return contender
+
+
+def test_a_case_may_read_its_value_and_further_ones_from_the_results(harness: Any, report: Any, tmp_path: Path) -> None:
+    # the comparison and the calibration take two results before the three rounds of two operations
+    case = harness.Case(name="load", unit="MiB", figure=sum, loops=2, rounds=3, compare=lambda result: result > 0)
+    case.ours(numbered([1, 1, 1, 2, 4, 3, 3, 9, 1]))
+    case.limit(numbered([1, 1, 1, 1, 1, 1, 1, 1, 1]))
+    case.read("worst", max, unit="ms", goals=[harness.Goal("limit", at_most=2)])
+
+    measurement = measured(harness, case)
+    (worst,) = measurement.also
+    report.store(
+        tmp_path / "web.json", report.results("web", [measurement, worst]), [case.name, *(c.name for c in case.also)]
+    )
+
+    assert measurement.rounds == {"ours": [6, 6, 10], "limit": [2, 2, 2]}
+    assert worst.rounds["ours"] == [4, 3, 9]
+    stored = json.loads((tmp_path / "web.json").read_text("utf-8"))
+    assert [(entry["case"], entry["unit"], entry["ours"], entry["status"]) for entry in stored] == [
+        ("load", "MiB", 6, "OK"),
+        ("load, worst", "ms", 4, "MISSED"),
+    ]
+
+
+def test_a_goal_of_a_further_figure_needs_its_other_side_too(harness: Any) -> None:
+    case = harness.Case(name="load")
+    case.ours(spinning(1))
+    case.read("worst", max, goals=[harness.Goal("limit", at_most=2)])
+
+    with pytest.raises(ValueError, match="'load, worst' has no contender 'limit'"):
+        measured(harness, case)
+
+
+def test_an_operation_can_ask_whether_it_runs_once_only(harness: Any) -> None:
+    case = harness.Case(name="load", loops=1, rounds=1)
+    seen: list[bool] = []
+
+    @case.ours
+    @contextmanager
+    def _() -> Iterator[Callable[[], object]]:
+        yield lambda: seen.append(case.smoke)
+
+    measured(harness, case, smoke=True)
+    assert set(seen) == {True}
+
+
+@pytest.fixture
+def load(harness: Any) -> Any:
+    return importlib.import_module("benchmarks.harness.load")
+
+
+async def answering(load: Any, answer: Callable[[int, str, bytes], list[bytes]], requests: list[bytes]) -> Any:
+    """Send requests by two clients to a server, which answers each with some pieces; (connection, path, body)."""
+    numbers = iter(range(100))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = next(numbers)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = head.partition("content-length: ")[2].partition("\r\n")[0]
+                body = await reader.readexactly(int(length or 0))
+                pieces = answer(number, head.split()[1], body)
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                if not pieces:
+                    return
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        return await load.Clients([f"http://127.0.0.1:{port}"], 2).send(requests)
+
+
+def test_load_gives_the_answers_in_the_order_of_the_requests_over_connections_that_stay(load: Any) -> None:
+    connections: set[int] = set()
+
+    def answer(number: int, path: str, body: bytes) -> list[bytes]:
+        connections.add(number)
+        said = json.dumps({"path": path, "heard": json.loads(body) if body else None}).encode()
+        return [b"HTTP/1.1 202 Accepted\r\nContent-", b"Length: %d\r\n\r" % len(said), b"\n" + said[:3], said[3:]]
+
+    requests = [load.request("GET", "/0"), *(load.request("POST", f"/{n}", {"n": n}) for n in range(1, 10))]
+    burst = asyncio.run(answering(load, answer, requests))
+
+    assert burst.told() == [(202, {"path": f"/{n}", "heard": {"n": n} if n else None}) for n in range(10)]
+    assert connections == {0, 1}
+    assert all(0 < latency <= burst.seconds for latency in burst.latencies)
+
+
+def test_load_fails_where_an_answer_does(load: Any) -> None:
+    def cut(number: int, path: str, body: bytes) -> list[bytes]:
+        return []
+
+    def endless(number: int, path: str, body: bytes) -> list[bytes]:
+        return [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(answering(load, cut, [load.request("GET", "/")]))
+    assert caught.group_contains(ConnectionResetError)
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(answering(load, endless, [load.request("GET", "/")]))
+    assert caught.group_contains(ValueError, match="without content-length")
+
+
+def test_a_percentile_is_a_latency_that_so_many_do_not_exceed(load: Any) -> None:
+    burst = load.Burst([], [float(n) for n in range(100, 0, -1)])
+
+    assert [burst.percentile(percent) for percent in (50, 99, 100)] == [50, 99, 100]

@@ -53,6 +53,9 @@ class Case:
         rounds: how often each contender's turn comes.
         compare: turns an operation's result into what must be equal among all contenders; runs outside of the timing.
         note: what limits us where a goal is out of reach: what was measured, and what it would take.
+        figure: what the value of a round is instead of the clock's, of the results of its operations.
+        unit: what the value is in; None for µs where less is better, 1/s where more is.
+        smoke: set while the case runs once only, so that an operation of many pieces does but a few.
     """
 
     name: str
@@ -63,12 +66,20 @@ class Case:
     rounds: int = 15
     compare: Callable[[Any], object] = lambda result: result
     note: str = ""
+    figure: Callable[[list[Any]], float] | None = None
+    unit: str = ""
+    smoke: bool = field(default=False, init=False)
+    also: list[Case] = field(default_factory=list, init=False)
     contenders: dict[str, Contender] = field(default_factory=dict, init=False)
     absent: dict[str, str] = field(default_factory=dict, init=False)
 
-    @property
-    def unit(self) -> str:
-        return "µs" if self.better == "lower" else "1/s"
+    def __post_init__(self) -> None:
+        self.unit = self.unit or ("µs" if self.better == "lower" else "1/s")
+
+    def read(self, name: str, figure: Callable[[list[Any]], float], **options: Any) -> Case:
+        """Another figure of the same rounds, as a case of its own in the tables: `figure` of the operations' results."""
+        self.also.append(Case(name=f"{self.name}, {name}", figure=figure, **options))
+        return self.also[-1]
 
     def ours(self, contender: Contender) -> Contender:
         """Decorate Wintry's side."""
@@ -98,3 +109,6 @@ class Case:
             if name not in self.contenders and name not in self.absent:
                 known = ", ".join(self.contenders) or "none"
                 raise ValueError(f"case {self.name!r} has no contender {name!r}; it has: {known}")
+        for case in self.also:
+            case.contenders, case.absent = self.contenders, self.absent
+            case.check()

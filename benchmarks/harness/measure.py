@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -41,6 +41,7 @@ class Measurement:
 
     case: Case
     rounds: dict[str, list[float]]
+    also: Sequence[Measurement] = ()  # the further figures of the same rounds
 
     def value(self, name: str) -> float:
         return median(self.rounds[name])
@@ -64,9 +65,11 @@ class Turn:
     awaited: bool
     loops: int = 1
 
-    async def run(self) -> float:
-        """The seconds of one round."""
+    async def run(self, results: list[Any] | None = None) -> float:
+        """The seconds of one round. Its operations' results are put into `results`, if they are asked for."""
         gc.collect()
+        if results is not None:
+            return await self._keeping(results)
         return await self._awaiting() if self.awaited else self._calling()
 
     async def _awaiting(self) -> float:
@@ -82,6 +85,13 @@ class Turn:
         start = time.perf_counter()
         for _ in turns:
             operation()
+        return time.perf_counter() - start
+
+    async def _keeping(self, results: list[Any]) -> float:
+        start = time.perf_counter()
+        for _ in range(self.loops):
+            result = self.operation()
+            results.append(await result if self.awaited else result)
         return time.perf_counter() - start
 
     async def calibrate(self, loops: int | None) -> None:
@@ -103,6 +113,7 @@ async def measure(case: Case, *, smoke: bool = False) -> Measurement:
         ValueError: the case lacks a contender.
     """
     case.check()
+    case.smoke = smoke
     async with AsyncExitStack() as stack:
         turns: dict[str, Turn] = {}
         results: dict[str, object] = {}
@@ -122,16 +133,25 @@ async def measure(case: Case, *, smoke: bool = False) -> Measurement:
         if not smoke:
             for turn in turns.values():
                 await turn.calibrate(case.loops)
-        return Measurement(case, await _rounds(case, turns, 1 if smoke else case.rounds))
+        rounds, *also = await _rounds([case, *case.also], turns, 1 if smoke else case.rounds)
+        return Measurement(case, rounds, [Measurement(*each) for each in zip(case.also, also, strict=True)])
 
 
-async def _rounds(case: Case, turns: dict[str, Turn], count: int) -> dict[str, list[float]]:
-    values: dict[str, list[float]] = {name: [] for name in turns}
+async def _rounds(cases: Sequence[Case], turns: dict[str, Turn], count: int) -> list[dict[str, list[float]]]:
+    """The rounds of the first case, as each of them reads it."""
+    case = cases[0]
+    values: list[dict[str, list[float]]] = [{name: [] for name in turns} for _ in cases]
+    keep = any(each.figure for each in cases)
     order = list(turns)
     for _ in range(count):
         for name in order:
             turn = turns[name]
-            seconds = await turn.run() / (turn.loops * case.work)
-            values[name].append(seconds * 1e6 if case.better == "lower" else 1 / seconds)
+            results: list[Any] | None = [] if keep else None
+            seconds = await turn.run(results) / (turn.loops * case.work)
+            for each, into in zip(cases, values, strict=True):
+                if each.figure is not None:
+                    into[name].append(each.figure(results or []))
+                else:
+                    into[name].append(seconds * 1e6 if case.better == "lower" else 1 / seconds)
         order.append(order.pop(0))
     return values
