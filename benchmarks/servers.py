@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
 
-from wintry_test_servers.databases import mongodb_database, postgres_database
+from wintry_test_servers.databases import mongodb_database, postgres_database, redis_database
 from wintry_test_servers.run import Run
 
 _run = Run()
@@ -28,4 +28,11 @@ def postgres() -> Iterator[str]:
 def mongodb() -> Iterator[str]:
     """The URL of an empty database on MongoDB, a replica set of one."""
     with mongodb_database(_run.url("mongodb")) as url:
+        yield url
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """The URL of an empty database on Redis."""
+    with redis_database(_run.url("redis"), _run) as url:
         yield url
