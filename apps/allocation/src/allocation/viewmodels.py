@@ -4,12 +4,12 @@ import json
 from datetime import datetime
 from uuid import NAMESPACE_URL, uuid5
 
-from wintry.models import AutoString, Id, Model
+from wintry.models import AutoString, Field, Id, Model
 
 
 class AllocationsViewModel(Model):
     id: str = Id(default_factory=AutoString)
-    orderid: str
+    orderid: str = Field(index=True)
     sku: str
     batchref: str
     allocated_at: datetime
