@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ def product(sku: str, lines: int = 0) -> Product:
 
 
 async def seed_tables(urls: Urls, products: Sequence[Product]) -> None:
-    """Our tables, which the limit has too. The limit's products must be there before it starts."""
+    """Our tables of products and views, which the limit has too."""
     async with Backends(default=urls["default"], views=urls["views"]) as backends:
         ProductRepository(backends), AllocationViewModelRepository(backends)
         await backends.create_schema()
@@ -180,16 +179,12 @@ class Service:
         pages = [int(Path(f"/proc/{p.pid}/statm").read_text().split()[1]) for p in self.processes]
         return max(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def stop(self) -> None:
+    def end(self) -> None:
+        """End it at once: its databases are dropped, so nothing is to be put in order."""
         for process in self.processes:
-            process.terminate()
-        until = time.monotonic() + 10
+            process.kill()
         for process in self.processes:
-            try:
-                process.wait(max(0.1, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait()
 
 
 class Running:
@@ -200,7 +195,7 @@ class Running:
         self.services: dict[str, Service] = {}
         self.stack = ExitStack()
 
-    def enter(self, wanted: Set) -> dict[str, Service]:
+    async def enter(self, wanted: Set) -> dict[str, Service]:
         """End the services of another set, and begin those of this one: all at once, as each takes a while."""
         if self.set is not wanted:
             self.close()
@@ -209,11 +204,14 @@ class Running:
                 folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-service-")))
                 urls = self.stack.enter_context(wanted.databases())
                 self.services[name] = Service(contender, urls, folder)
+            for service in self.services.values():
+                await service.seed([])  # the tables, which no process shall meet half made
+                service.start()
         return self.services
 
     def close(self) -> None:
         for service in self.services.values():
-            service.stop()
+            service.end()
         self.services, self.set = {}, None
         self.stack.close()
 
@@ -224,7 +222,7 @@ kept.callback(running.close)
 
 async def service(of: Set, name: str, products: Sequence[Product], processes: int = 1) -> Service:
     """The running service of a contender, with these products."""
-    found = running.enter(of)[name]
+    found = (await running.enter(of))[name]
     await found.seed(products)
     await found.answering(processes)
     return found

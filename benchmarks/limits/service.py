@@ -180,41 +180,58 @@ class Store(Protocol):
 
 
 class Deliveries:
-    """Runs what is owed; events of one product one after another."""
+    """Runs what is owed; events of one product one after another, and so what is sent of them."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.background: set[asyncio.Task[None]] = set()
         self.done: list[int] = []
         self.closing: asyncio.Task[None] | None = None
 
+    def lane(self, name: str) -> asyncio.Lock:
+        lock = self.lanes.get(name)
+        if lock is None:
+            lock = self.lanes[name] = asyncio.Lock()
+        return lock
+
     async def run(self, rows: Sequence[Row]) -> None:
-        """Deliver rows of one lane. One that fails is logged and stays, until its lease is over."""
+        """Deliver the rows of one event. Where its lane is busy nobody waits for that."""
         if not rows:
             return
-        lock = self.lanes.get(rows[0].lane)
-        if lock is None:
-            lock = self.lanes[rows[0].lane] = asyncio.Lock()
-        async with lock:
-            for row in rows:
-                try:
-                    await self.deliver(row)
-                except Exception:
-                    logger.exception("a delivery of %r failed", row.id)
+        lane = self.lane(rows[0].lane)
+        if not lane.locked():
+            return await self._run(lane, rows)
+        task = asyncio.create_task(self._run(lane, rows))
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+        return None
 
-    async def deliver(self, row: Row) -> None:
+    async def _run(self, lane: asyncio.Lock, rows: Sequence[Row]) -> None:
+        """One that fails is logged and stays, until its lease is over."""
+        sends: list[Row] = []
+        try:
+            async with lane:
+                for row in rows:
+                    sends += await self.deliver(row)
+            if sends:
+                async with self.lane(sends[0].lane):
+                    await self.store.send(sends)
+                self.close(*sends)
+        except Exception:
+            logger.exception("a delivery of %r failed", rows[0].id)
+
+    async def deliver(self, row: Row) -> list[Row]:
+        """Give what is to be sent then."""
+        sends: list[Row] = []
         if row.target == "view":
             await self.store.write_view(row)
-            self.close(row)
         elif row.target == "announce":
             sends = await self.store.announce(row)
-            self.close(row)
-            if sends:
-                await self.store.send(sends)
-                self.close(*sends)
         else:
             await self.store.send([row])
-            self.close(row)
+        self.close(row)
+        return sends
 
     def close(self, *rows: Row) -> None:
         """Note that they are done, together with whatever else is by the time it is stored."""
@@ -303,6 +320,7 @@ def application(opened: Callable[[], AbstractAsyncContextManager[Store]]) -> ASG
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            await asyncio.gather(*made[0].deliveries.background)
             if made[0].deliveries.closing is not None:
                 await made[0].deliveries.closing
 
