@@ -108,7 +108,7 @@ class Clients:
     async def connect(self) -> list[Client]:
         loop = asyncio.get_running_loop()
         addresses = [urlsplit(self.urls[number % len(self.urls)]) for number in range(self.count)]
-        opened = [await loop.create_connection(Client, each.hostname, each.port) for each in addresses]
+        opened = [await loop.create_connection(Client, each.hostname or "", each.port or 80) for each in addresses]
         return [client for _, client in opened]
 
     async def send(self, requests: Iterable[bytes]) -> Burst:
