@@ -226,7 +226,9 @@ def load(harness: Any) -> Any:
     return importlib.import_module("benchmarks.harness.load")
 
 
-async def answering(load: Any, answer: Callable[[int, str, bytes], list[bytes]], requests: list[bytes]) -> Any:
+async def answering(
+    load: Any, answer: Callable[[int, str, bytes], list[bytes]], requests: list[bytes], **options: float
+) -> Any:
     """Send requests by two clients to a server, which answers each with some pieces; (connection, path, body)."""
     numbers = iter(range(100))
 
@@ -251,7 +253,7 @@ async def answering(load: Any, answer: Callable[[int, str, bytes], list[bytes]],
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        return await load.Clients([f"http://127.0.0.1:{port}"], 2).send(requests)
+        return await load.Clients([f"http://127.0.0.1:{port}"], 2, **options).send(requests)
 
 
 def test_load_gives_the_answers_in_the_order_of_the_requests_over_connections_that_stay(load: Any) -> None:
@@ -283,6 +285,14 @@ def test_load_fails_where_an_answer_does(load: Any) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         asyncio.run(answering(load, endless, [load.request("GET", "/")]))
     assert caught.group_contains(ValueError, match="without content-length")
+
+
+def test_load_does_not_wait_for_ever(load: Any) -> None:
+    def begun(number: int, path: str, body: bytes) -> list[bytes]:
+        return [b"HTTP/1.1 200 OK"]
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(answering(load, begun, [load.request("GET", "/")], patience=0.05))
 
 
 def test_a_percentile_is_a_latency_that_so_many_do_not_exceed(load: Any) -> None:

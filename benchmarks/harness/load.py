@@ -98,12 +98,13 @@ class Clients:
     """Some clients of one service, who take turns among its addresses.
 
     A service may close a connection that was idle for a while; so each burst has connections of its own, which are open
-    before its clock runs.
+    before its clock runs. One that is not over in `patience` seconds is a TimeoutError.
     """
 
-    def __init__(self, urls: Sequence[str], count: int) -> None:
+    def __init__(self, urls: Sequence[str], count: int, patience: float = 120.0) -> None:
         self.urls = urls
         self.count = count
+        self.patience = patience
 
     async def connect(self) -> list[Client]:
         loop = asyncio.get_running_loop()
@@ -126,7 +127,7 @@ class Clients:
 
         try:
             start, used = time.perf_counter(), time.process_time()
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.timeout(self.patience), asyncio.TaskGroup() as group:
                 for client in clients:
                     group.create_task(work(client))
             burst.seconds = time.perf_counter() - start
