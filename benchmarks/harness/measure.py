@@ -129,12 +129,17 @@ async def measure(case: Case, *, smoke: bool = False) -> Measurement:
             turns[name] = Turn(operation, awaited)
         for name, compared in results.items():
             if compared != results[OURS]:
-                raise ResultsDiffer(f"{case.name}: ours gave {results[OURS]!r}, {name} gave {compared!r}")
+                ours, theirs = (shortened(repr(each)) for each in (results[OURS], compared))
+                raise ResultsDiffer(f"{case.name}: ours gave {ours}, {name} gave {theirs}")
         if not smoke:
             for turn in turns.values():
                 await turn.calibrate(case.loops)
         rounds, *also = await _rounds([case, *case.also], turns, 1 if smoke else case.rounds)
         return Measurement(case, rounds, [Measurement(*each) for each in zip(case.also, also, strict=True)])
+
+
+def shortened(text: str, length: int = 1_000) -> str:
+    return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters)"
 
 
 async def _rounds(cases: Sequence[Case], turns: dict[str, Turn], count: int) -> list[dict[str, list[float]]]:
