@@ -212,9 +212,17 @@ def growth(results: list[Grown]) -> float:
 # ---- the cases
 
 GOALS = [Goal("limit", at_least=0.75), Goal(FASTAPI, at_least=2.0)]
+BUSY = "measured on two processors that other work kept busy too, so to be measured again. "
+NOTE = BUSY + (
+    "In its process an order takes us 6.1 ms of the processor and the limit 3.1. By profile 72 % of ours are the four "
+    "deliveries of an order's event (two handlers, two sends), PyMongo has 25 % of all: a view costs two "
+    "transactions there, as the row is looked at before it is written, five commands for the limit's three. Measured "
+    "with other transporters: database 5.5 ms, memory 6.4."
+)
+UNKNOWN = BUSY + "Not profiled yet."
 
-service_allocate = allocating(measured("service, allocate", GOALS), SERVERS, products=200, requests=320)
-service_read = reading(measured("service, read", GOALS), SERVERS, requests=1_000)
+service_allocate = allocating(measured("service, allocate", GOALS, NOTE), SERVERS, products=200, requests=320)
+service_read = reading(measured("service, read", GOALS, UNKNOWN), SERVERS, requests=1_000)
 service_grows = Case(
     name=f"service, {SIZES[-1]:,} lines to {SIZES[0]}",
     goals=[Goal(FASTAPI, at_most=1.0)],
@@ -223,6 +231,7 @@ service_grows = Case(
     compare=lambda bursts: [same(burst) for burst in bursts.values()],
     figure=growth,
     unit="×",
+    note=UNKNOWN + " An answer of ours and of the limit has read the product twice, for the unit and for the view.",
 )
 for size in SIZES:
     service_grows.read(f"{size:,} lines", middle(size), unit="ms")
@@ -234,5 +243,7 @@ service_spread = allocating(
 service_twice = allocating(
     measured("service, two processes", slow=None), SERVERS, products=200, requests=320, processes=2
 )
-embedded_allocate = allocating(measured("service on SQLite, allocate", GOALS[:1]), EMBEDDED, products=200, requests=320)
-embedded_read = reading(measured("service on SQLite, read", GOALS[:1]), EMBEDDED, requests=1_000)
+embedded_allocate = allocating(
+    measured("service on SQLite, allocate", GOALS[:1], UNKNOWN), EMBEDDED, products=200, requests=320
+)
+embedded_read = reading(measured("service on SQLite, read", GOALS[:1], UNKNOWN), EMBEDDED, requests=1_000)
