@@ -52,8 +52,33 @@ def test_it_says_whether_it_ran_on_what_is_committed(summary: Path) -> None:
     assert rows(summary)[-1][1].endswith("and changes")
 
 
+@pytest.mark.parametrize(("part", "python"), [("lowest", deep.platform.python_version()), ("newer", "3.13.1")])
+def test_the_packages_alone_are_counted_by_lane(
+    part: str, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\necho 3.13.1\n")
+    uv.chmod(0o755)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/lanes.py").write_text(
+        "print('ok     wintry-uow   with extras  1.0 s')\nprint('FAILED wintry-uow  without extras  1.0 s')\nexit(1)"
+    )
+    monkeypatch.setattr(deep, "ROOT", tmp_path)
+    monkeypatch.setattr(deep, "UV", str(uv))
+
+    outcome = deep.run(part, [])
+
+    assert (outcome.counts, outcome.code, outcome.python) == ({"passed": 1, "failed": 1}, 1, python)
+
+
+def test_a_python_that_is_not_found_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deep, "UV", "false")
+
+    assert deep.run("newer", []).counts == {"skipped": 1}
+
+
 def test_every_folder_of_tests_belongs_to_a_part() -> None:
-    paths = {ROOT / path for part in deep.PARTS.values() for path in part}
+    paths = {ROOT / path for part in deep.TESTS.values() for path in part}
     folders = {path.parent for path in ROOT.glob("*/*/tests")} | {ROOT / "tests"}
 
     assert [folder for folder in folders if not any(folder.is_relative_to(path) for path in paths)] == []

@@ -2,7 +2,9 @@
 
 `test-deep [PART…] [-- PYTEST…]` runs the parts one after another, since the whole takes more than an hour on two cores,
 and writes what each said into `tests/deep/summary.md`, which is committed: a part, the commit that it ran on, what came
-of it. A row of a part that ran on changed files says so. `--slice` is for the continuous integration.
+of it. A row of a part that ran on changed files says so. The last two parts are the packages alone (`tools/lanes.py`): with
+the lowest versions that they declare, and on a Python that is newer than the oldest one, if it is found.
+`--slice` is for the continuous integration.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SUMMARY = ROOT / "tests" / "deep" / "summary.md"
-PARTS = {
+UV = os.environ.get("HATCH_UV", "uv")
+NEWER = "3.13"
+TESTS = {
     "models": ["packages/wintry-models"],
     "ioc": ["packages/wintry-ioc"],
     "repository": ["packages/wintry-repository"],
@@ -30,6 +34,8 @@ PARTS = {
     "web": ["packages/wintry-web"],
     "application": ["apps", "tests"],
 }
+LANES = {"lowest": ["--resolution", "lowest-direct"], "newer": ["--python", NEWER]}
+PARTS = [*TESTS, *LANES]
 HEAD = """# The deep run
 
 What `./hatchw run test-deep` said, part by part. Every part has to pass before an issue that it covers is resolved.
@@ -38,6 +44,7 @@ What `./hatchw run test-deep` said, part by part. Every part has to pass before 
 |---|---|---|---|---|---|---|---|
 """
 COUNT = re.compile(r"(\d+) (passed|skipped|failed|errors?)")
+LANE = re.compile(r"(ok|FAILED) +wintry-")
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Outcome:
     seconds: float
     code: int
     counts: dict[str, int]
+    python: str = platform.python_version()
 
     @property
     def failed(self) -> str:
@@ -59,7 +67,7 @@ class Outcome:
     def row(self) -> str:
         passed, skipped = (str(self.counts.get(name, 0)) for name in ("passed", "skipped"))
         day, minutes = f"{datetime.now(UTC):%Y-%m-%d}", f"{self.seconds / 60:.1f}"
-        cells = (self.part, commit(), day, platform.python_version(), minutes, passed, skipped, self.failed)
+        cells = (self.part, commit(), day, self.python, minutes, passed, skipped, self.failed)
         return f"| {' | '.join(cells)} |"
 
 
@@ -83,20 +91,44 @@ def commit() -> str:
 
 
 def run(part: str, more: Sequence[str]) -> Outcome:
-    """Run the tests of one part; their output is shown as it comes."""
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", "-rfE", *PARTS[part], *more]
+    """Run one part; its output is shown as it comes."""
+    if part in LANES:
+        return run_lanes(part)
     started = time.monotonic()
-    last = ""
+    words = ["-m", "pytest", "-n", "2", "--dist", "worksteal", "-rfE", *TESTS[part], *more]
+    code, lines = shown([sys.executable, *words], TEST_WINTRY_PROFILE="deep")
+    last = next((line for line in reversed(lines) if COUNT.search(line)), "")
+    counts = {name: int(number) for number, name in COUNT.findall(last)}
+    return Outcome(part, time.monotonic() - started, code, counts)
+
+
+def run_lanes(part: str) -> Outcome:
+    """Each package twice, as `alone` counts them: with its extras and without."""
+    python = platform.python_version()
+    if "--python" in LANES[part]:
+        asked = [UV, "python", "find", "--no-python-downloads", "--show-version", NEWER]
+        found = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if found.returncode:
+            return Outcome(part, 0.0, 0, {"skipped": 1}, NEWER)
+        python = found.stdout.strip()
+    started = time.monotonic()
+    code, lines = shown([sys.executable, "tools/lanes.py", "alone", *LANES[part]])
+    said = [match[1] for line in lines if (match := LANE.match(line))]
+    counts = {"passed": said.count("ok"), "failed": said.count("FAILED")}
+    return Outcome(part, time.monotonic() - started, code, counts, python)
+
+
+def shown(command: Sequence[str], **variables: str) -> tuple[int, list[str]]:
+    """Run it, print what it prints, and return its exit code and its lines."""
+    lines = []
     with subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "TEST_WINTRY_PROFILE": "deep"}, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
-            if COUNT.search(line):
-                last = line
-    counts = {name: int(number) for number, name in COUNT.findall(last)}
-    return Outcome(part, time.monotonic() - started, process.returncode, counts)
+            lines.append(line)
+    return process.returncode, lines
 
 
 def note(outcome: Outcome) -> None:

@@ -107,7 +107,7 @@ class Environment:
         self.folder = LANES / name
         kept = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
         self.variables = {**kept, **variables}
-        run([UV, "venv", "--quiet", "--clear", "--python", sys.executable, self.folder], env=self.variables)
+        run([UV, "venv", "--quiet", "--clear", "--no-python-downloads", self.folder], env=self.variables)
 
     def install(self, *requirements: str | Path) -> None:
         run([UV, "pip", "install", "--quiet", "--python", self.folder, *requirements], env=self.variables)
@@ -202,9 +202,11 @@ def main() -> int:
     parser.add_argument("lane", choices=["alone", "wheels"])
     parser.add_argument("package", nargs="*", help="short names, such as models; all by default")
     parser.add_argument("--resolution", choices=["highest", "lowest-direct"], default="highest")
+    parser.add_argument("--python", default=sys.executable, metavar="VERSION", help="this one's, unless given")
     options = parser.parse_args()
     found = packages() + (packages("apps") if options.lane == "wheels" else [])
     chosen = [p for p in found if not options.package or p.name.removeprefix("wintry-") in options.package]
+    os.environ["UV_PYTHON"] = options.python
     if options.resolution != "highest":
         os.environ.pop("UV_CONSTRAINT", None)  # the pins are the newest versions
     if options.lane == "wheels":
