@@ -1,13 +1,15 @@
 """The SQL journal keeps the contract that every journal keeps, on each database."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from wintry.bus.journal import Row
 from wintry.bus.journal.sql import SqlJournal
 from wintry.bus.testing import JournalContract
-from wintry.repository.sql import SqlBackend, open_backend
+from wintry.repository.sql import SqlBackend, SqlExecution, open_backend
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +39,53 @@ class TestOnPostgreSQL(JournalContract):
         async for journal in opened(shared_postgres_url):
             yield journal
             await emptied(journal.backend)
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[SqlJournal]:
+    async for journal in opened(f"sqlite:///{tmp_path}/journal.db"):
+        yield journal
+
+
+def row(number: int) -> Row:
+    return Row(id=str(number), target="Bus.went", type="Went", version=1, body=b"{}", correlation_id="c")
+
+
+@pytest.mark.contract("BUS-709")
+async def test_what_is_delivered_at_once_is_closed_together(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = await journal.append([row(number) for number in range(50)], owner="me", lease=60.0)
+    statements: list[list[int]] = []
+    close = journal._leases.close
+
+    async def counted(execution: SqlExecution, change: str, seqs: list[int], owner: str) -> set[int]:
+        statements.append(seqs)
+        return await close(execution, change, seqs, owner)
+
+    monkeypatch.setattr(journal._leases, "close", counted)
+    closings = [journal.complete([each.seq], owner="me") for each in stored]
+    assert await asyncio.gather(*closings, journal.complete([stored[0].seq], owner="another")) == [1] * 50 + [0]
+    assert sorted(len(seqs) for seqs in statements) == [1, 50]
+    assert (await journal.stats()).done == 50
+
+
+@pytest.mark.contract("BUS-709")
+async def test_a_closing_that_is_cancelled_ends_no_other(journal: SqlJournal) -> None:
+    stored = await journal.append([row(number) for number in range(2)], owner="me", lease=60.0)
+    cancelled, other = [asyncio.create_task(journal.complete([each.seq], owner="me")) for each in stored]
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    assert await other == 1
+    assert (await journal.stats()).done == 2
+
+
+@pytest.mark.contract("BUS-709")
+async def test_more_rows_than_a_statement_takes_are_closed_in_parts(journal: SqlJournal) -> None:
+    stored = await journal.append([row(number) for number in range(250)], owner="me", lease=60.0)
+    seqs = [each.seq for each in stored]
+    assert await journal.complete([*seqs, seqs[0]], owner="me") == 250
+    assert await journal.complete(seqs, owner="me") == 0
 
 
 async def emptied(backend: SqlBackend) -> None:

@@ -146,6 +146,33 @@ async def test_the_home_is_the_database_that_is_written_first(house: Any, shop_c
     assert done == [("Bus.view", "done"), ("Bus.after", "done")]
 
 
+@pytest.mark.contract("REPO-055")
+async def test_what_an_upsert_replaces_is_looked_at_in_the_transaction_that_replaces_it(
+    house: Any, shop_class: Any, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bus(shop_class):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            self.register(Went(sku=command.sku))
+
+        @event_handler
+        async def view(self, event: Went) -> None:
+            backend = house.backends["views"]
+            begin = backend.execution
+            monkeypatch.setattr(backend, "execution", lambda **options: begun.append(options) or begin(**options))
+            await self.shelves.upsert(entity=models[1](sku=event.sku, left=2))
+
+    begun: list[dict[str, Any]] = []
+    bus = Bus(house)
+    await house.start(bus)
+    await bus.shelves.create(entity=models[1](sku="a", left=1))
+    await bus.handle(Go())
+    monkeypatch.undo()
+    assert [options["read_only"] for options in begun][:1] == [False]
+    assert len([options for options in begun if options.get("isolation") is None]) == 1
+    assert (await bus.shelves.get("a")).left == 2
+
+
 @pytest.mark.contract("BUS-307")
 async def test_a_delivery_writes_to_one_database(house: Any, shop_class: Any, models: Any) -> None:
     class Bus(shop_class):

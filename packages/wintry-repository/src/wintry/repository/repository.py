@@ -323,6 +323,8 @@ class Repository(Connected, Generic[T, Id]):
         if session is None:
             return entity, await self._put_alone(object, expected, create=create)
         key = info(self.model).id_of(object)
+        if create:
+            session.writes()  # so that it is looked at in the transaction that replaces it
         stored = await fetch(session, self.model, key)
         if stored is None:
             if not create:
@@ -332,7 +334,6 @@ class Repository(Connected, Generic[T, Id]):
         self._expect(key, expected, session.version(stored))
         if stored is not object:
             if create:
-                session.writes()
                 diff(stored, object).apply_to(stored)
             else:
                 session.merge(object, stored)

@@ -44,24 +44,26 @@ class GroupCommit:
 
         Raises what `work` or the commit raises; then nothing of it is stored.
         """
-        result: T = await self._enter(work)
+        future = self._join(work)
+        self.hurry()
+        result: T = await future
         return result
 
-    def later(self, work: Work, delay: float) -> asyncio.Future[Any]:
-        """Run `work` with whatever is committed next, after `delay` seconds at the latest; a failure is logged.
+    def later(self, work: Work, delay: float) -> None:
+        """Run `work` with whatever is committed next, after `delay` seconds at the latest; a failure is logged."""
+        self.enter(work, delay).add_done_callback(_log_failure)
 
-        The future is done when that is committed, or has failed.
-        """
+    def enter(self, work: Callable[[SqlExecution], Awaitable[T]], delay: float) -> asyncio.Future[T]:
+        """The same; whoever has the future sees the result, or the failure."""
         future = self._join(work)
-        future.add_done_callback(_log_failure)
         if self._task is None and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(delay, self._start)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.hurry)
         return future
 
     async def flush(self) -> None:
         """Wait until everything that was handed in is committed or has failed."""
         if self._waiting:
-            self._start()
+            self.hurry()
         while self._task is not None:
             await asyncio.wait([self._task])
 
@@ -70,12 +72,8 @@ class GroupCommit:
         self._waiting.append((work, future))
         return future
 
-    def _enter(self, work: Work) -> asyncio.Future[Any]:
-        future = self._join(work)
-        self._start()
-        return future
-
-    def _start(self) -> None:
+    def hurry(self) -> None:
+        """Do not wait for more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -112,10 +112,19 @@ class Leases:
         values = {"owner": owner, "status": status, "error": error}
         return await self.change(execution, change, [seq], values) == 1
 
+    async def close(self, execution: SqlExecution, change: str, seqs: Sequence[int], owner: str) -> set[int]:
+        """Change rows that `owner` holds; gives which they were."""
+        text = f"{self._update(change, len(seqs))} RETURNING seq"
+        found = await self._statements(text).fetch(execution, {**placed("seq", seqs), "owner": owner})
+        return {row[0] for row in found}
+
     async def change(self, execution: SqlExecution, change: str, seqs: Sequence[int], values: Mapping[str, Any]) -> int:
         """Change rows that `:owner` holds; gives how many there were."""
-        text = (
-            f"UPDATE {self._table} SET {change} WHERE seq IN ({places('seq', len(seqs))}) "
+        text = self._update(change, len(seqs))
+        return await self._statements(text).change(execution, {**values, **placed("seq", seqs)})
+
+    def _update(self, change: str, count: int) -> str:
+        return (
+            f"UPDATE {self._table} SET {change} WHERE seq IN ({places('seq', count)}) "
             "AND lease_owner = :owner AND status = 'pending'"
         )
-        return await self._statements(text).change(execution, {**values, **placed("seq", seqs)})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from .journal import Row, Status
+
+T = TypeVar("T")
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 CONTENTS: Final = "id, target, type, version, body, correlation_id, parent_id, lane, headers, due"
@@ -16,10 +18,10 @@ COLUMNS: Final = (
     f"seq, {CONTENTS}, status, attempts, lease_owner, lease_until, error, created_at, done_at"  # as `row_of` takes them
 )
 AT_ONCE: Final = 100
-"""Rows of one INSERT."""
+"""Rows of one statement."""
 
 
-def parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     """As many rows at a time as one statement takes."""
     return (rows[at : at + AT_ONCE] for at in range(0, len(rows), AT_ONCE))
 

@@ -13,28 +13,25 @@ unit's transaction: there is nothing between the two that could be lost.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from wintry.repository.backend import Backend
 from wintry.repository.sql import SqlBackend, SqlExecution
 
+from .closing import DONE, Closing
 from .group_commit import read
-from .home import SOON, Home, recorded
+from .home import Home, recorded
 from .journal import Known, Row, Seen, Stats, Status
 from .leases import Leases
 from .names import JOURNAL
-from .rows import AT_ONCE, COLUMNS, CONTENTS, contents, milliseconds, moment_of, numbered, parts, row_of, stamp
+from .rows import COLUMNS, CONTENTS, contents, milliseconds, moment_of, numbered, parts, row_of, stamp
 from .sql_home import SqlHome, purge, running
 from .tables import Statements, declare_journal, placed, places
 
 T = TypeVar("T")
-
-_DONE: Final = "status = 'done', done_at = {now}, lease_owner = NULL, lease_until = NULL"
 
 
 class DirectQueue(Protocol):
@@ -73,8 +70,7 @@ class SqlJournal:
         self._statements = Statements(backend)
         self._leases = Leases(self._statements, JOURNAL, ("lane",))
         self._known: tuple[Known, str, dict[str, Any]] | None = None
-        self._closing: dict[str, list[int]] = {}  # by owner, what is to be closed together
-        self._unclosed: set[asyncio.Future[Any]] = set()
+        self._closing = Closing(self._leases, self.commits)
 
     @property
     def closes_in_unit(self) -> bool:
@@ -164,8 +160,7 @@ class SqlJournal:
         where, values = self._where(known)
         if not where:
             return []
-        if self._unclosed:  # what stands behind these in a lane is free then
-            await asyncio.wait(self._unclosed)
+        await self._closing.wait()  # what stands behind these in a lane is free then
         if not await self._read(lambda on: self._leases.any_free(on, where, values)):
             return []
         values = {**values, "limit": limit, "owner": owner, "lease": milliseconds(lease)}
@@ -177,27 +172,12 @@ class SqlJournal:
         return [row for row in rows if row.seq not in back]
 
     async def complete(self, seqs: Sequence[int], *, owner: str, execution: object | None = None) -> int:
-        return await self._in(execution, lambda on: self._leases.change(on, _DONE, seqs, {"owner": owner}))
+        if execution is None:
+            return await self._closing.now(seqs, owner=owner)
+        return await self._leases.change(running(execution), DONE, seqs, {"owner": owner})
 
     def complete_soon(self, seq: int, *, owner: str) -> None:
-        together = self._closing.get(owner)
-        if together is None or len(together) == AT_ONCE:
-            together = self._closing[owner] = []
-            closed = self.commits.later(partial(self._close, seqs=together, owner=owner), SOON)
-            self._unclosed.add(closed)
-            closed.add_done_callback(partial(self._closed, seqs=together, owner=owner))
-        together.append(seq)
-
-    def _closed(self, future: asyncio.Future[Any], *, seqs: list[int], owner: str) -> None:
-        """They are, or there was not even a transaction: then they are closed when they are delivered once more."""
-        self._unclosed.discard(future)
-        if self._closing.get(owner) is seqs:
-            del self._closing[owner]
-
-    async def _close(self, execution: SqlExecution, *, seqs: list[int], owner: str) -> None:
-        if self._closing.get(owner) is seqs:
-            del self._closing[owner]
-        await self._leases.change(execution, _DONE, seqs, {"owner": owner})
+        self._closing.soon(seq, owner=owner)
 
     async def retry(self, seq: int, *, owner: str, error: str, delay: float) -> bool:
         change = "due = {now} + :delay, error = :error, lease_owner = NULL, lease_until = NULL"

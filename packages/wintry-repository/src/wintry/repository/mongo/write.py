@@ -52,7 +52,7 @@ class _Batch:
     gone: list[DeleteOne] = field(default_factory=list)
     deletes: list[tuple[DeleteOne, Any]] = field(default_factory=list)
     updates: list[tuple[Update, dict[str, Any]]] = field(default_factory=list)
-    inserts: list[tuple[InsertOne[dict[str, Any]], Any]] = field(default_factory=list)
+    inserts: list[tuple[dict[str, Any], Any]] = field(default_factory=list)
     guards: list[_Guard] = field(default_factory=list)
     rewritten: list[tuple[Any, str, FieldInfo, Any]] = field(default_factory=list)
     """What is set as a whole: the id, the place in its document, the field there, the value."""
@@ -74,7 +74,7 @@ class Flush:
                 about.check(obj)
                 batch = self._batch(type(obj))
                 self._keep_apart(batch, obj)
-                batch.inserts.append((InsertOne(batch.documents.encode(obj, 1)), about.id_of(obj)))
+                batch.inserts.append((batch.documents.encode(obj, 1), about.id_of(obj)))
             case Update(obj, changes, expected):
                 changes.check()
                 batch, id = self._batch(type(obj)), info(type(obj)).id_of(obj)
@@ -145,7 +145,14 @@ class Flush:
         def meaning(error: PyMongoError) -> Exception | None:
             return _taken(batch, subjects, error)
 
-        if len(requests) == len(batch.updates) == 1:  # the usual case, in which a batch costs more than what is in it
+        # The usual cases, in which a batch costs more than what is in it.
+        if len(requests) == len(batch.inserts) == 1:
+            document, _ = batch.inserts[0]
+            await execution.run(
+                lambda session: collection.insert_one(document, session=session, comment=comment), meaning
+            )
+            held = 0
+        elif len(requests) == len(batch.updates) == 1:
             update = _update(batch.documents, *batch.updates[0])
             done = await execution.run(
                 lambda session: collection.update_one(*update, session=session, comment=comment), meaning
@@ -170,7 +177,7 @@ class Flush:
         for update, changes in batch.updates:
             requests.append(UpdateOne(*_update(batch.documents, update, changes)))
             subjects.append(info(type(update.object)).id_of(update.object))
-        requests += [request for request, _ in batch.inserts]
+        requests += [InsertOne(document) for document, _ in batch.inserts]
         subjects += [id for _, id in batch.inserts]
         return requests, subjects
 
