@@ -5,7 +5,7 @@ The whole public API is here; the modules are private.
 """
 
 from .constructor import injectable
-from .container import Container, Override
+from .container import Container
 from .errors import (
     AsyncRequired,
     ContainerStateError,
@@ -22,6 +22,7 @@ from .errors import (
 from .hints import Named
 from .injection import inject, injected
 from .marks import Lifetime, provider
+from .override import Override
 from .plan import Plan
 from .scope import Scope
 
