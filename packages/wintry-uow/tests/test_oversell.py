@@ -31,7 +31,7 @@ async def order(world: Any, number: int, accepted: list[int], *, lock: bool) -> 
 
 
 @pytest.mark.contract("UOW-044")
-@pytest.mark.timeout(60 + 4 * ROUNDS)
+@pytest.mark.timeout(60 + 8 * ROUNDS)
 @pytest.mark.parametrize("lock", [False, True], ids=["not locked", "locked"])
 @pytest.mark.parametrize("stock", [10, ORDERS])
 async def test_from_one_process(opened: Any, url: str, stock: int, lock: bool) -> None:
