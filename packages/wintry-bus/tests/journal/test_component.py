@@ -134,9 +134,9 @@ async def test_before_it_drains_it_takes_nothing_of_others_and_delivers_what_is_
                 await asyncio.sleep(0.01)
         await component.quiesce()
         assert (await component.check())["bus"]["status"] == "ok"
-        claimed = runtime.dispatcher.claimed
+        claimed = runtime.dispatcher.claims.count
         await left_by_another("left")
-        runtime.dispatcher.claim_soon()  # as when a lane becomes free
+        runtime.dispatcher.claims.soon()  # as when a lane becomes free
         for sku in ("here", "and here"):
             await container.get(Bus).handle(Go(sku=sku))
         await container.get(Bus).handle(Go(sku="behind"))
@@ -144,7 +144,7 @@ async def test_before_it_drains_it_takes_nothing_of_others_and_delivers_what_is_
             while len(Bus.heard) < 4:
                 await asyncio.sleep(0.01)
     assert Bus.heard == ["taken", "here", "and here", "behind"]
-    assert runtime.dispatcher.claimed == claimed
+    assert runtime.dispatcher.claims.count == claimed
 
 
 @pytest.mark.contract("BUS-351")

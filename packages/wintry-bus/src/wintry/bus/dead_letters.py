@@ -82,13 +82,13 @@ class DeadLetters:
     async def redrive(self, numbers: Iterable[int]) -> int:
         """Deliver them again, as if for the first time; returns how many there were."""
         count = await self._runtime.store.redrive([*numbers])
-        if count and self._runtime.dispatcher.recovering:
-            self._runtime.dispatcher.claim_soon()
+        if count and self._runtime.dispatcher.claims.recovering:
+            self._runtime.dispatcher.claims.soon()
         return count
 
     async def discard(self, numbers: Iterable[int]) -> int:
         """Remove them; returns how many there were."""
         count = await self._runtime.store.discard([*numbers])
-        if count and self._runtime.dispatcher.recovering:
-            self._runtime.dispatcher.claim_soon()
+        if count and self._runtime.dispatcher.claims.recovering:
+            self._runtime.dispatcher.claims.soon()
         return count

@@ -158,7 +158,7 @@ async def _repeat(runtime: Runtime, call: Call, seq: int, error: BaseException, 
     runtime.dispatcher.step_back(call)
     await runtime.store.retry(seq, owner=runtime.owner, error=reason_of(error), delay=delay)
     await runtime.dispatcher.release_returned()
-    runtime.dispatcher.wake_in(delay)
+    runtime.dispatcher.claims.later(delay)
 
 
 async def _park(runtime: Runtime, call: Call, seq: int, error: BaseException) -> None:

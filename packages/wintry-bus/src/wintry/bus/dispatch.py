@@ -3,10 +3,9 @@
 What a commit has made ready is delivered in three ways. The outermost `handle` drains its chain itself, first in,
 first out and one attempt each, until its budget is used up. What is left, busy, or meant for the background goes to
 workers, of which a bounded number runs; a caller that finds their queue full waits. What is to happen later is a row,
-and comes back through `claim`: at its due time, when its lane is free, or when another process has died over it.
+and comes back through `claims`: at its due time, when its lane is free, or when another process has died over it.
 
-`held` are the calls whose rows this process has leased; a loop renews their leases, and draining gives back those that
-have not begun. A call that is not the head of its lane is left in the lane, and whoever settles the head hands the next
+`held` are the rows that this process has leased; draining gives back those that have not begun. A call that is not the head of its lane is left in the lane, and whoever settles the head hands the next
 one on.
 """
 
@@ -22,9 +21,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .call import Call, running
+from .claims import Claims
 from .delivery import deliver
-from .errors import Undecodable, reason_of, storable
-from .failpoints import reach
 from .journal.journal import Row
 from .lanes import Lanes
 
@@ -54,15 +52,8 @@ class Dispatcher:
         self._watched: set[str] = set()  # lanes with rows in the journal that this process does not hold
         self._troubled: set[str] = set()  # lanes whose head this process gave back
         self._returned: list[int] = []  # rows to be released
-        self._claiming: asyncio.Task[None] | None = None
-        self._claim_again = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._loops: list[asyncio.Task[None]] = []
-        self._quiet = False  # claims nothing
         self._closing = False
-        self._starved = False  # a claim found no room
-        self.claimed = 0
+        self.claims = Claims(runtime, self, self._context)
 
     # what commits hand in
 
@@ -80,7 +71,7 @@ class Dispatcher:
             if row is not None and self._accept_row(call, row):
                 ready.append(call)
         if self._returned:
-            self._spawn(self.release_returned(), self._others)
+            self.spawn(self.release_returned())
         return ready
 
     def _accept_unstored(self, call: Call) -> bool:
@@ -105,7 +96,7 @@ class Dispatcher:
             if row.lane is not None:
                 self._watched.add(row.lane)
             if row.due is not None:
-                self.wake_in((row.due - datetime.now(UTC)).total_seconds())
+                self.claims.later((row.due - datetime.now(UTC)).total_seconds())
             return False
         call.take(row)
         self._held[row.seq] = call
@@ -208,15 +199,18 @@ class Dispatcher:
             self._workers.discard(task)
             self._start_workers()
             self._let_in()
-            if self._starved and self._load < self._runtime.limits.backlog:
-                self._starved = False
-                self.claim_soon()
+            if self.claims.starved and self.room > 0:
+                self.claims.soon()
 
     # settling
 
     async def finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what settles a call to its end, even if the caller is cancelled meanwhile."""
-        await asyncio.shield(self._spawn(work, self._others))
+        await asyncio.shield(self.spawn(work))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do it beside the deliveries; `close` waits for it."""
+        return self._spawn(work, self._others)
 
     def settled(self, call: Call) -> None:
         """A call is done or parked: the next one of its lane may run."""
@@ -229,7 +223,7 @@ class Dispatcher:
         if following is None:
             if lane in self._watched or (self._runtime.journal is None and self._runtime.memory.waits(lane)):
                 self._watched.discard(lane)
-                self.claim_soon()
+                self.claims.soon()
         elif following.waiting:
             following.waiting = False
             self._waiting -= 1
@@ -279,81 +273,27 @@ class Dispatcher:
                 await self._runtime.store.release(seqs, owner=self._runtime.owner)
             except Exception:
                 logger.exception("%d rows could not be released; they are free when their leases end", len(seqs))
-            self.claim_soon()
+            self.claims.soon()
 
     def give_back(self, call: Call) -> None:
         """An attempt was cancelled: a worker repeats it, unless this process is going away."""
         if not self._closing:
             self.submit(call)
 
-    # claiming
+    # rows that were claimed
 
-    def wake_in(self, delay: float) -> None:
-        """Claim in `delay` seconds, if not before."""
-        if self._quiet:
-            return
-        loop = asyncio.get_running_loop()
-        when = loop.time() + max(delay, 0.0)
-        if self._timer is None or self._timer_at > when:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(when, self._ring, context=self._context)
-            self._timer_at = when  # a loop of another library need not tell what its handles are for
+    @property
+    def room(self) -> int:
+        """How many calls more may wait here; none where it is 0 or less."""
+        return self._runtime.limits.backlog - self._load
 
-    def _ring(self) -> None:
-        self._timer = None
-        self.claim_soon()
+    @property
+    def held(self) -> list[int]:
+        """The rows that this process has leased."""
+        return [*self._held]
 
-    def claim_soon(self) -> None:
-        """Claim now; if a claim is under way, once more after it."""
-        if self._quiet:
-            return
-        if self._claiming is not None and not self._claiming.done():
-            self._claim_again = True
-            return
-        self._claiming = self._spawn(self._claim(), self._others)
-
-    async def _claim(self) -> None:
-        runtime = self._runtime
-        self._claim_again = True
-        while self._claim_again and not self._quiet:
-            self._claim_again = False
-            room = runtime.limits.backlog - self._load
-            if room <= 0:
-                self._starved = True
-                return
-            if runtime.journal is None and self._held:  # there is no loop that renews what waits or runs here
-                await runtime.memory.renew([*self._held], owner=runtime.owner, lease=runtime.limits.lease)
-            try:
-                rows = await runtime.store.claim(
-                    limit=min(room, 100), owner=runtime.owner, lease=runtime.limits.lease, known=runtime.known
-                )
-            except Exception:
-                logger.exception("claiming deliveries failed; it is tried again")
-                self.wake_in(1.0)
-                return
-            self.claimed += len(rows)
-            for row in rows:
-                await self._take(row)
-            self._claim_again = self._claim_again or bool(rows)
-        later = runtime.memory.next_due() if runtime.journal is None else None
-        if later is not None:
-            self.wake_in(later)
-
-    async def _take(self, row: Row) -> None:
-        reach("claimed")
-        runtime = self._runtime
-        route = runtime.route(row.target)
-        try:
-            call = Call.of_row(route, row)
-        except Exception as error:
-            logger.error("%s: row %d cannot be read and is parked", row.target, row.seq, exc_info=error)
-            reason = storable(str(error)) if isinstance(error, Undecodable) else reason_of(error)
-            try:
-                await runtime.store.park(row.seq, owner=runtime.owner, error=reason)
-            except Exception:
-                logger.exception("row %d could not be parked; it is tried again when its lease ends", row.seq)
-            return
+    def take(self, call: Call, row: Row) -> None:
+        """Deliver a row that this process has leased just now."""
         self._held[row.seq] = call
         if row.lane is not None:
             self._troubled.discard(row.lane)
@@ -361,51 +301,9 @@ class Dispatcher:
             self._lanes.join(call)
         self.submit(call)
 
-    # the loops of a process with a journal
-
-    def start(self) -> None:
-        """Recover what other processes left, and keep the leases of what is held here."""
-        if not self._loops:
-            loop = asyncio.get_running_loop()
-            self._loops = [
-                loop.create_task(work, context=self._context.copy()) for work in (self._renew(), self._poll())
-            ]
-
-    async def _poll(self) -> None:
-        limits = self._runtime.limits
-        pause = limits.poll_min
-        while True:
-            before = self.claimed
-            self.claim_soon()
-            await asyncio.sleep(pause)
-            pause = limits.poll_min if self.claimed > before else min(2 * pause, limits.poll_max)
-
-    async def _renew(self) -> None:
-        runtime = self._runtime
-        while True:
-            await asyncio.sleep(runtime.limits.lease / 3)
-            if not self._held:
-                continue
-            asked = [*self._held]
-            try:
-                kept = await runtime.store.renew(asked, owner=runtime.owner, lease=runtime.limits.lease)
-            except Exception:
-                logger.exception("renewing %d leases failed; it is tried again", len(asked))
-                continue
-            for seq in set(asked).difference(kept):
-                lost = self._held.pop(seq, None)
-                if lost is not None:
-                    logger.warning("%s: the lease of row %d was lost", lost.route.target, seq)
-
-    @property
-    def recovering(self) -> bool:
-        """Whether this process delivers what is in the journal; without one it delivers what is in memory."""
-        return self._runtime.journal is None or bool(self._loops)
-
-    @property
-    def ticking(self) -> bool:
-        """Whether the loops that should run do."""
-        return not any(task.done() for task in self._loops)
+    def lost(self, seq: int) -> Call | None:
+        """The call of a row that belongs to another process now, if it was known here."""
+        return self._held.pop(seq, None)
 
     @property
     def busy(self) -> int:
@@ -413,18 +311,6 @@ class Dispatcher:
         return self._load + len(self._workers) + len(self._others)
 
     # going away
-
-    async def quiesce(self) -> None:
-        """Claim nothing more. What this process holds, and what it commits from here on, is still delivered."""
-        self._quiet = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._loops:
-            polling = self._loops.pop()
-            polling.cancel()
-            await asyncio.gather(polling, return_exceptions=True)
-        if self._claiming is not None and not self._claiming.done():
-            await asyncio.wait([self._claiming], timeout=ENDING)
 
     async def close(self, deadline: float) -> None:
         """Finish what runs within `deadline` seconds, and give back what has not begun.
@@ -454,15 +340,11 @@ class Dispatcher:
         self._held.clear()
 
     async def _stop_taking(self) -> None:
-        self._quiet = self._closing = True
+        self._closing = True
         for future in self._room:
             if not future.done():
                 future.set_result(None)
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.claims.stop()
 
 
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -244,12 +244,12 @@ class Runtime:
     async def start(self) -> None:
         """Begin to recover and to renew; without a journal there is nothing to begin."""
         if self.journal is not None:
-            self.dispatcher.start()
+            self.dispatcher.claims.start()
 
     async def quiesce(self) -> None:
         """Take no work of others; what is handled here is still delivered. Without a journal all work is its own."""
         if self.journal is not None:
-            await self.dispatcher.quiesce()
+            await self.dispatcher.claims.quiesce()
 
     async def drain(self, deadline: float) -> None:
         """Stop taking, finish what runs within `deadline` seconds, and give the rest back without counting it."""
@@ -258,7 +258,7 @@ class Runtime:
     async def health(self) -> Health:
         """The state of the deliveries; asks the journal."""
         stats = await self.store.stats()
-        ticking = self.dispatcher.ticking
+        ticking = self.dispatcher.claims.ticking
         fresh = stats.oldest is None or stats.oldest <= self.limits.oldest
         return Health(
             ok=ticking and fresh,
