@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from tools.storm import verdict
+from tools.storm.gauges import Gauges
 from tools.storm.traffic import Ledger
 
 
@@ -89,6 +91,20 @@ def test_what_never_ends_and_what_was_buried_is_stuck() -> None:
 
 def test_an_answer_that_nobody_expects_is_told() -> None:
     assert judged(Ledger(unexpected=["o1: 500"]), stored()) == {"unexpected": 1}
+
+
+@pytest.mark.parametrize(
+    ("last", "seconds", "grown"),
+    [(50.0, 600.0, 0), (51.0, 600.0, 1), (51.0, 60.0, 0)],
+    ids=["flat", "grown", "too short to tell"],
+)
+def test_what_grows_is_told(last: float, seconds: float, grown: int) -> None:
+    gauges = Gauges(SimpleNamespace())  # type: ignore[arg-type]
+    gauges._begun -= seconds
+    gauges.readings["connections"] = [(1.0, 40.0), (2.0, 40.0), (seconds / 2, 99.0), (seconds - 1, last)]
+    gauges.readings["few"] = [(1.0, 1.0), (seconds - 1, 9.0)]
+
+    assert len(gauges.grown()) == grown
 
 
 @pytest.mark.skipif(os.environ.get("TEST_WINTRY_PROFILE") != "deep", reason="a minute of storm is for the deep profile")

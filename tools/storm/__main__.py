@@ -1,7 +1,7 @@
 """`./hatchw run storm --minutes 10 --seed N`: mixed traffic while servers and processes are killed in turn.
 
-Prints who was killed, what was answered, and what is lost, doubled, oversold, mismatched and stuck: exit 1 unless all
-of that is nothing. `--without-journal` is the control, in which a killed process loses what it had begun; it ends with
+Prints who was killed, what was answered, and what is lost, doubled, oversold, mismatched, stuck and grown: exit 1 unless
+all of that is nothing. `--without-journal` is the control, in which a killed process loses what it had begun; it ends with
 exit code 1, or the storm is none.
 """
 
@@ -37,6 +37,7 @@ async def storm(minutes: float, seed: int, *, journal: bool) -> Verdict:
         with contextlib.suppress(asyncio.CancelledError):
             await looking
         verdict = await judge(made, ledger)
+        verdict.grown += gauges.grown()
     print(f"killed      {', '.join(f'{kind} {count}' for kind, count in sorted(chaos.kills.items()))}")
     print(f"answers     {', '.join(f'{name}: {count}' for name, count in sorted(ledger.answers.items()))}")
     print(f"orders      {len(ledger.accepted)} accepted, {len(ledger.refused)} refused")

@@ -23,6 +23,9 @@ from .world import World
 
 EVERY = 2.0
 AGE = (8.0, 14.0)  # seconds: what is young, but has served
+LEEWAY = 1.25  # a reading that is larger by more than this factor has grown,
+STEP = 8.0  # if it is by so much too: MiB or connections
+SHORTEST = 300.0  # seconds; in a shorter storm the first third is that of the start
 UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, pymongo.errors.PyMongoError)
 UNREACHABLE_REDIS = (redis.RedisError, OSError)
 
@@ -57,6 +60,16 @@ class Gauges:
             if first and last:
                 found[name] = statistics.median(first), statistics.median(last)
         return found
+
+    def grown(self) -> list[str]:
+        """What is not flat, if the storm was long enough to tell."""
+        if time.monotonic() - self._begun < SHORTEST:
+            return []
+        return [
+            f"{name}: {first:g}, and {last:g} in the end"
+            for name, (first, last) in self.flat().items()
+            if last > max(first * LEEWAY, first + STEP)
+        ]
 
     def _note(self, name: str, value: float) -> None:
         self.readings[name].append((time.monotonic() - self._begun, value))

@@ -33,6 +33,7 @@ class Verdict:
     mismatched: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    grown: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
