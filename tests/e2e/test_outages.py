@@ -135,6 +135,7 @@ async def test_a_plain_publish_is_handled_by_one_of_two_processes(service: Any, 
         await service.allocate(f"o{number}", "TABLE", 2)
 
     url, quantities = service.environment[VARIABLES["redis"]], (90, 80, 70, 60)
+
     def heard() -> int:
         return int(service.log.read_text().count("Heard from the broker"))
 
