@@ -100,7 +100,6 @@ def test_an_answer_that_nobody_expects_is_told() -> None:
 )
 def test_what_grows_is_told(last: float, seconds: float, grown: int) -> None:
     gauges = Gauges(SimpleNamespace())  # type: ignore[arg-type]
-    gauges._begun -= seconds
     gauges.readings["connections"] = [(1.0, 40.0), (2.0, 40.0), (seconds / 2, 99.0), (seconds - 1, last)]
     gauges.readings["few"] = [(1.0, 1.0), (seconds - 1, 9.0)]
 

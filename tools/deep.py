@@ -2,8 +2,8 @@
 
 `test-deep [PART…] [-- PYTEST…]` runs the parts one after another, since the whole takes more than an hour on two cores,
 and writes what each said into `tests/deep/summary.md`, which is committed: a part, the commit that it ran on, what came
-of it. A row of a part that ran on changed files says so. The last two parts are the packages alone (`tools/lanes.py`): with
-the lowest versions that they declare, and on a Python that is newer than the oldest one, if it is found.
+of it. A row of a part that ran on changed files says so. The last two parts are the packages alone (`tools/lanes.py`):
+with the lowest versions that they declare, and on a Python that is newer than the oldest one, if it is found.
 `--slice` is for the continuous integration.
 """
 

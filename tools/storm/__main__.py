@@ -1,8 +1,8 @@
 """`./hatchw run storm --minutes 10 --seed N`: mixed traffic while servers and processes are killed in turn.
 
-Prints who was killed, what was answered, and what is lost, doubled, oversold, mismatched, stuck and grown: exit 1 unless
-all of that is nothing. `--without-journal` is the control, in which a killed process loses what it had begun; it ends with
-exit code 1, or the storm is none.
+Prints who was killed, what was answered, and what is lost, doubled, oversold, mismatched, stuck and grown: exit 1
+unless all of that is nothing. `--without-journal` is the control, in which a killed process loses what it had begun;
+it ends with exit code 1, or the storm is none.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Gauges:
 
     def flat(self) -> dict[str, tuple[float, float]]:
         """The median of each reading in the first third of the storm, and in the last."""
-        end = time.monotonic() - self._begun
+        end = self._end
         found = {}
         for name, readings in sorted(self.readings.items()):
             first = [value for at, value in readings if at < end / 3]
@@ -63,13 +63,18 @@ class Gauges:
 
     def grown(self) -> list[str]:
         """What is not flat, if the storm was long enough to tell."""
-        if time.monotonic() - self._begun < SHORTEST:
+        if self._end < SHORTEST:
             return []
         return [
             f"{name}: {first:g}, and {last:g} in the end"
             for name, (first, last) in self.flat().items()
             if last > max(first * LEEWAY, first + STEP)
         ]
+
+    @property
+    def _end(self) -> float:
+        """When the last reading was taken: the judging that follows the storm is none of it."""
+        return max((at for readings in self.readings.values() for at, _ in readings), default=0.0)
 
     def _note(self, name: str, value: float) -> None:
         self.readings[name].append((time.monotonic() - self._begun, value))

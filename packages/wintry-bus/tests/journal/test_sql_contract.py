@@ -57,13 +57,13 @@ async def test_what_is_delivered_at_once_is_closed_together(
 ) -> None:
     stored = await journal.append([row(number) for number in range(50)], owner="me", lease=60.0)
     statements: list[list[int]] = []
-    close = journal._leases.close
+    change = journal._leases.change
 
-    async def counted(execution: SqlExecution, change: str, seqs: list[int], owner: str) -> set[int]:
+    async def counted(execution: SqlExecution, text: str, seqs: list[int], values: dict[str, str]) -> set[int]:
         statements.append(seqs)
-        return await close(execution, change, seqs, owner)
+        return await change(execution, text, seqs, values)
 
-    monkeypatch.setattr(journal._leases, "close", counted)
+    monkeypatch.setattr(journal._leases, "change", counted)
     closings = [journal.complete([each.seq], owner="me") for each in stored]
     assert await asyncio.gather(*closings, journal.complete([stored[0].seq], owner="another")) == [1] * 50 + [0]
     assert sorted(len(seqs) for seqs in statements) == [1, 50]

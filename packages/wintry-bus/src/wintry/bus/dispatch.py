@@ -5,8 +5,8 @@ first out and one attempt each, until its budget is used up. What is left, busy,
 workers, of which a bounded number runs; a caller that finds their queue full waits. What is to happen later is a row,
 and comes back through `claims`: at its due time, when its lane is free, or when another process has died over it.
 
-`held` are the rows that this process has leased; draining gives back those that have not begun. A call that is not the head of its lane is left in the lane, and whoever settles the head hands the next
-one on.
+`held` are the rows that this process has leased; draining gives back those that have not begun. A call that is not the
+head of its lane is left in the lane, and whoever settles the head hands the next one on.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Closing:
 
     async def _close(self, batch: _Batch, execution: SqlExecution) -> set[int]:
         self._leave(batch)
-        return await self._leases.close(execution, DONE, batch.seqs, batch.owner)
+        return await self._leases.change(execution, DONE, batch.seqs, {"owner": batch.owner})
 
     def _leave(self, batch: _Batch) -> None:
         """Nobody may join it any more."""

@@ -95,36 +95,25 @@ class Leases:
     async def release(self, execution: SqlExecution, seqs: Sequence[int], owner: str) -> int:
         """Give rows back, the attempt not counted."""
         change = "lease_owner = NULL, lease_until = NULL, attempts = attempts - 1"
-        return await self.change(execution, change, seqs, {"owner": owner})
+        return len(await self.change(execution, change, seqs, {"owner": owner}))
 
     async def renew(self, execution: SqlExecution, seqs: Sequence[int], owner: str, lease: int) -> list[int]:
         """Lengthen leases to `lease` milliseconds from now; gives the rows that are still held."""
-        text = (
-            f"UPDATE {self._table} SET lease_until = {{now}} + :lease WHERE seq IN ({places('seq', len(seqs))}) "
-            "AND lease_owner = :owner AND status = 'pending' RETURNING seq"
-        )
-        values = {**placed("seq", seqs), "owner": owner, "lease": lease}
-        return [row[0] for row in await self._statements(text).fetch(execution, values)]
+        values = {"owner": owner, "lease": lease}
+        return [*await self.change(execution, "lease_until = {now} + :lease", seqs, values)]
 
     async def park(self, execution: SqlExecution, seq: int, owner: str, error: str, *, status: str) -> bool:
         """Take a row out for a person to see."""
         change = "status = :status, error = :error, lease_owner = NULL, lease_until = NULL"
         values = {"owner": owner, "status": status, "error": error}
-        return await self.change(execution, change, [seq], values) == 1
+        return bool(await self.change(execution, change, [seq], values))
 
-    async def close(self, execution: SqlExecution, change: str, seqs: Sequence[int], owner: str) -> set[int]:
-        """Change rows that `owner` holds; gives which they were."""
-        text = f"{self._update(change, len(seqs))} RETURNING seq"
-        found = await self._statements(text).fetch(execution, {**placed("seq", seqs), "owner": owner})
-        return {row[0] for row in found}
-
-    async def change(self, execution: SqlExecution, change: str, seqs: Sequence[int], values: Mapping[str, Any]) -> int:
-        """Change rows that `:owner` holds; gives how many there were."""
-        text = self._update(change, len(seqs))
-        return await self._statements(text).change(execution, {**values, **placed("seq", seqs)})
-
-    def _update(self, change: str, count: int) -> str:
-        return (
-            f"UPDATE {self._table} SET {change} WHERE seq IN ({places('seq', count)}) "
-            "AND lease_owner = :owner AND status = 'pending'"
+    async def change(
+        self, execution: SqlExecution, change: str, seqs: Sequence[int], values: Mapping[str, Any]
+    ) -> set[int]:
+        """Change rows that `:owner` holds; gives which they were."""
+        text = (
+            f"UPDATE {self._table} SET {change} WHERE seq IN ({places('seq', len(seqs))}) "
+            "AND lease_owner = :owner AND status = 'pending' RETURNING seq"
         )
+        return {row[0] for row in await self._statements(text).fetch(execution, {**values, **placed("seq", seqs)})}

@@ -174,7 +174,7 @@ class SqlJournal:
     async def complete(self, seqs: Sequence[int], *, owner: str, execution: object | None = None) -> int:
         if execution is None:
             return await self._closing.now(seqs, owner=owner)
-        return await self._leases.change(running(execution), DONE, seqs, {"owner": owner})
+        return len(await self._leases.change(running(execution), DONE, seqs, {"owner": owner}))
 
     def complete_soon(self, seq: int, *, owner: str) -> None:
         self._closing.soon(seq, owner=owner)
@@ -182,7 +182,7 @@ class SqlJournal:
     async def retry(self, seq: int, *, owner: str, error: str, delay: float) -> bool:
         change = "due = {now} + :delay, error = :error, lease_owner = NULL, lease_until = NULL"
         values = {"owner": owner, "error": error, "delay": milliseconds(delay)}
-        return await self.commits.run(lambda on: self._leases.change(on, change, [seq], values)) == 1
+        return bool(await self.commits.run(lambda on: self._leases.change(on, change, [seq], values)))
 
     async def release(self, seqs: Sequence[int], *, owner: str) -> int:
         return await self.commits.run(lambda on: self._leases.release(on, seqs, owner)) if seqs else 0

@@ -9,11 +9,11 @@ hypothesis):
         await case.run(backends)
 """
 
-from . import contract, guards
+from . import contract, guards, transactions
 from .contract import Case
 from .queries import QUERIES, QueryCase
 
-CASES = (*contract.CASES, *guards.CASES)
+CASES = (*contract.CASES, *transactions.CASES, *guards.CASES)
 """Every case beside queries, in order."""
 
 __all__ = ("CASES", "QUERIES", "Case", "QueryCase")

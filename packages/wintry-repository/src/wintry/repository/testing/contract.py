@@ -14,17 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from wintry.models import InvalidValue, info, same
-from wintry.models.tracking import diff, snapshot
 
-from ..backend import LOCKED, Delete, Execution, Insert, Update
 from ..errors import (
     AlreadyExists,
     ConcurrentModification,
     InvalidArgument,
     NotFound,
     PreconditionFailed,
-    RepositoryError,
-    UnitAborted,
 )
 from .models import Address, Line, Mark, Order, Orders, Parcel, Reading, Readings, orders
 from .queries import asking, stored
@@ -58,6 +54,15 @@ async def raises(expected: type[Exception], awaitable: Awaitable[Any]) -> Any:
     except expected as error:
         return error
     raise AssertionError(f"{expected.__name__} expected, but it gave {result!r}")
+
+
+async def load(backends: Backends, *ids: str) -> Any:
+    """The orders of these ids and their versions, as the backend loads them."""
+    execution = backends["default"].execution(read_only=True)
+    try:
+        return await backends["default"].load(execution, Order, ids)
+    finally:
+        await execution.close()
 
 
 @case("REPO-042")
@@ -117,7 +122,7 @@ async def finds_by_id(backends: Backends) -> None:
     assert (await repository.one("a")).id == "a"
     assert isinstance(await raises(NotFound, repository.one("nope")), LookupError)
     assert [order.id for order in await repository.find_many(["b", "nope", "c", "b"])] == ["b", "c", "b"]
-    assert [order.id for order, _ in await _load(backends, "b", "nope", "a", "c")] == ["b", "a", "c"]
+    assert [order.id for order, _ in await load(backends, "b", "nope", "a", "c")] == ["b", "a", "c"]
     assert await repository.find_many([]) == []
     assert (await repository.exists("a"), await repository.exists("nope")) == (True, False)
     await readings.create(entity=Reading(sensor="s", hour=1, value=0.5))
@@ -345,99 +350,6 @@ async def values_never_change_the_meaning(backends: Backends) -> None:
     assert await repository.count() == len(hostile)
 
 
-def _execution(backends: Backends) -> Execution:
-    return backends["default"].execution()
-
-
-@case("REPO-080")
-async def a_transaction_sees_its_own_writes(backends: Backends) -> None:
-    """What is written in a transaction is there for its later statements, and gone with its rollback."""
-    Orders(backends)
-    await backends.ready(backends["default"])
-    backend, execution = backends["default"], _execution(backends)
-    await backend.write(execution, [Insert(Order(id="x", number=1))])
-    ((found, version),) = await backend.load(execution, Order, ["x"])
-    assert (info(Order).id_of(found), version) == ("x", 1)
-    await execution.rollback()
-    await execution.rollback()
-    await execution.close()
-    assert await Orders(backends).get("x") is None
-
-
-@case("REPO-080")
-async def a_rollback_undoes_every_kind_of_statement(backends: Backends) -> None:
-    """Also where the first statement of the transaction was a load."""
-    repository, backend = Orders(backends), backends["default"]
-    await repository.create_many(entities=orders())
-    execution = _execution(backends)
-    (loaded,) = [object for object, _ in await backend.load(execution, Order, ["B"])]
-    assert isinstance(loaded, Order)
-    assert execution.begun
-    before = snapshot(loaded)
-    loaded.parcels.pop()
-    loaded.number = 77
-    await backend.write(
-        execution,
-        [Update(loaded, diff(before, loaded), 1), Delete(Order, "c", 1), Insert(Order(id="new", number=1))],
-    )
-    await execution.close()
-    everything = sorted(orders(), key=lambda order: order.id)
-    assert all(same(a, stored(b)) for a, b in zip(await repository.find(), everything, strict=True))
-
-
-@case("REPO-081")
-async def versions_guard_updates_and_deletes(backends: Backends) -> None:
-    """A write that expects another version than the stored one is refused by the store itself."""
-    repository, backend = Orders(backends), backends["default"]
-    order = await repository.create(entity=Order(id="x", number=1))
-    before = snapshot(order)
-    order.number = 2
-    changes = diff(before, order)
-    for operation in (
-        Update(order, changes, 2),
-        Delete(Order, "x", 2),
-        Delete(Order, "gone", 1),
-    ):
-        execution = _execution(backends)
-        error = await raises(ConcurrentModification, backend.write(execution, [operation]))
-        assert error.entity is Order
-        await execution.close()
-    execution = _execution(backends)
-    await backend.write(execution, [Update(order, diff(order, order), 1)])
-    await execution.commit()
-    ((_, version),) = await _load(backends, "x")
-    assert version == 2, "an update without changes bumps the version"
-
-
-@case("REPO-082")
-async def a_failed_statement_ends_the_transaction(backends: Backends) -> None:
-    """After an error of the store nothing runs in its transaction any more, and nothing of it is kept."""
-    repository, backend = Orders(backends), backends["default"]
-    await repository.create(entity=Order(id="x", number=1))
-    execution = _execution(backends)
-    await backend.write(execution, [Insert(Order(id="before", number=1))])
-    await raises(AlreadyExists, backend.write(execution, [Insert(Order(id="x", number=2))]))
-    await raises(UnitAborted, backend.load(execution, Order, ["x"]))
-    await raises(RepositoryError, execution.commit())
-    await execution.close()
-    assert [order.id for order in await repository.find()] == ["x"]
-
-
-@case("REPO-401")
-async def an_execution_that_locks_loads_and_stores(backends: Backends) -> None:
-    """What is locked can be loaded and stored; an id that is not there locks nothing."""
-    repository, backend = Orders(backends), backends["default"]
-    await repository.create(entity=Order(id="x", number=1))
-    execution = backend.execution(isolation=LOCKED)
-    await backend.lock(execution, Order, ["x", "y"])
-    ((order, version),) = await backend.load(execution, Order, ["x", "y"])
-    before = snapshot(order)
-    order.number = 2  # type: ignore[attr-defined]  # it is an Order
-    await backend.write(execution, [Update(order, diff(before, order), version)])
-    await execution.commit()
-    assert (await repository.one("x")).number == 2
-
-
 @case("REPO-052")
 async def set_based_deletes_count_aggregates(backends: Backends) -> None:
     """delete_all is one statement over roots and children; nothing of the children stays."""
@@ -463,14 +375,6 @@ async def versions_are_told(backends: Backends) -> None:
     assert repository.version_of(await repository.one("x")) == 2
     assert repository.version_of(Order(id="x", number=2)) is None
     assert info(Order).id_of(order) == "x"
-
-
-async def _load(backends: Backends, *ids: str) -> Any:
-    execution = backends["default"].execution(read_only=True)
-    try:
-        return await backends["default"].load(execution, Order, ids)
-    finally:
-        await execution.close()
 
 
 CASES: Final = tuple(found for found in list(globals().values()) if isinstance(found, Case))
