@@ -103,6 +103,11 @@ async def pending(url: str, group: str = "g") -> int:
         return int(info.num_ack_pending or 0)
 
 
+async def settled(url: str, group: str = "g") -> bool:
+    """Whether nothing that was given out is without its acknowledgement."""
+    return await pending(url, group) == 0
+
+
 async def is_silent(deliveries: Any, seconds: float) -> bool:
     """Whether nothing comes for so long. The source is at its end then."""
     try:
@@ -364,9 +369,36 @@ async def test_a_broadcast_goes_on_where_it_was_when_the_broker_is_there_again(n
 
 
 @pytest.mark.contract("WEB-604")
+@pytest.mark.parametrize("refusals", [3, 99], ids=["in the end", "never"])
+async def test_a_stream_that_goes_just_now_is_waited_for(
+    nats_broker: Any, refusals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker says so about once in two thousand times, so it is said here in its place."""
+    api, left = nats_client.Session.api, refusals
+
+    async def refused(session: Any, subject: str, **arguments: object) -> dict[str, Any]:
+        nonlocal left
+        if subject.startswith("STREAM.CREATE") and left:
+            left -= 1
+            raise nats_client.Refused({"err_code": 10049, "description": "error creating store for stream"})
+        return await api(session, subject, **arguments)
+
+    monkeypatch.setattr(nats_client.Session, "api", refused)
+    async with opened(nats_broker.url) as transport:
+        if refusals == 3:
+            await transport.publish("c", [sent("a")])
+            assert left == 0
+        else:
+            with pytest.raises(nats_client.Refused, match="error creating store"):
+                await transport.publish("c", [sent("a")])
+
+
+@pytest.mark.contract("WEB-604")
 async def test_a_client_that_closed_without_a_word_is_replaced(nats_broker: Any) -> None:
     async with replica(nats_broker.url) as (transport, heard):
         await transport.publish("c", [TransportMessage("1", "Went", b"1")])
+        await until(lambda: asyncio.sleep(0, heard == ["1"]))
+        await until(lambda: settled(nats_broker.url))  # or it would come again, behind the second one
         before = transport._connection.current
         assert before is not None
         before.client._closed_cb = None

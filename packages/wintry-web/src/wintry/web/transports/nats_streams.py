@@ -6,6 +6,7 @@ subjects before, or change it afterwards.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,8 @@ RELEASED: Final = "wintry_released"
 RELEASED_KEPT: Final = 7 * 86_400
 
 _THERE: Final = 10058  # another stream of this name
+_NO_STORE: Final = 10049  # the files of one that was deleted just now may still be going
+_STORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.4)  # seconds before it is asked again
 MISSING: Final = frozenset({10014, 10037, 10059})
 """What the broker answers where there is no such consumer, message or stream."""
 
@@ -40,11 +43,17 @@ async def make_dead_stream(session: Session, channel: str) -> None:
 async def _make(session: Session, name: str, subjects: list[str], duplicates: int, **more: object) -> None:
     window = duplicates * SECOND
     kind = {"retention": "limits", "storage": "file", "duplicate_window": window}
-    try:
-        await session.api(f"STREAM.CREATE.{name}", name=name, subjects=subjects, **kind, **more)
-    except Refused as error:
-        if error.code != _THERE:
-            raise
+    for pause in (*_STORE_PAUSES, None):
+        try:
+            await session.api(f"STREAM.CREATE.{name}", name=name, subjects=subjects, **kind, **more)
+        except Refused as error:
+            if error.code == _THERE:
+                return
+            if error.code != _NO_STORE or pause is None:
+                raise
+            await asyncio.sleep(pause)
+        else:
+            return
 
 
 async def make_group(session: Session, channel: str, group: str, lease: float) -> str:
