@@ -151,8 +151,9 @@ async def hearing(service: Any) -> AsyncIterator[asyncio.StreamReader]:
     with (service.folder / "hearer.log").open("wb") as log, os.fdopen(given, "wb") as written:
         process = await service.run("hearer", stdout=written.fileno(), stderr=log.fileno())
     said = await reading(output)
-    await said.readline()
     try:
+        if not await said.readline():
+            raise AssertionError(f"it does not hear:\n{(service.folder / 'hearer.log').read_text()}")
         yield said
     finally:
         process.kill()
@@ -167,6 +168,7 @@ async def test_other_services_hear_what_happened(service: Any) -> None:
 
         async def heard() -> tuple[str, dict[str, Any]]:
             channel, _, body = (await asyncio.wait_for(said.readline(), 20)).decode().partition(" ")
+            assert body, (service.folder / "hearer.log").read_text()
             return channel, json.loads(body)
 
         await service.allocate("o1", "TABLE", 8)

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx2
@@ -65,6 +65,8 @@ async def started(url: str) -> AsyncGenerator[None]:
         try:
             assert process.stdout is not None
             if not await process.stdout.readline():  # its first line is printed when it answers
+                with suppress(TimeoutError):  # it ends by itself; a signal that meets its end makes asyncio complain
+                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
                 log.seek(0)
                 raise DemoError(f"the service did not start: {last_line(log.read())}")
             yield
