@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aio_pika
 import pytest
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
 from wintry_test_servers.nursery import Nursery
 
 from wintry.bus.transports import TransportMessage
@@ -17,6 +17,7 @@ from wintry.web.transports import rabbitmq_client as client
 from wintry.web.transports import rabbitmq_sending as sending
 from wintry.web.transports.rabbitmq import RabbitMQ
 from wintry.web.transports.rabbitmq_listening import RabbitDelivery
+from wintry.web.transports.rabbitmq_topology import is_first
 from wintry.web.transports.rabbitmq_wire import LONGEST_NAME, Names, name_of
 
 from .services import PATIENCE, Store, forked
@@ -309,20 +310,64 @@ async def test_a_listener_notices_that_a_broker_hangs_and_comes_back(rabbit: Any
         await source.aclose()
 
 
-@pytest.mark.contract("WEB-708")
-async def test_who_is_cancelled_ends_whatever_the_client_makes_of_it() -> None:
-    async def work() -> None:
-        async with client.reached():
-            try:
-                await asyncio.sleep(PATIENCE)
-            except asyncio.CancelledError as error:
-                raise AMQPError("the channel was closed") from error
+class Deaf:
+    """A client that makes of a cancellation what it is told to, where a channel is closed."""
 
-    task = asyncio.ensure_future(work())
+    def __init__(self, outcome: Exception | None) -> None:
+        self.outcome = outcome
+
+    def channel(self) -> "Deaf":
+        return self
+
+    async def __aenter__(self) -> "Deaf":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            if self.outcome is not None:
+                raise self.outcome from None
+
+    async def declare_exchange(self, *_: object, **__: object) -> None:
+        pass
+
+
+OUTCOMES = pytest.mark.parametrize("outcome", [None, ChannelPreconditionFailed(), AMQPError("closed"), OSError()])
+
+
+async def ended(work: Coroutine[Any, Any, Any]) -> None:
+    task = asyncio.ensure_future(work)
     await asyncio.sleep(0)
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task], timeout=PATIENCE / 2)
+    assert task.cancelled()
+
+
+@OUTCOMES
+@pytest.mark.contract("WEB-708")
+async def test_who_is_cancelled_ends_whatever_the_client_makes_of_it(outcome: Exception | None) -> None:
+    async def work() -> None:
+        async with client.reached():
+            await Deaf(outcome).__aexit__()
+
+    await ended(work())
+
+
+@OUTCOMES
+@pytest.mark.contract("WEB-708")
+async def test_who_asks_whether_a_group_is_the_first_ends_when_cancelled(outcome: Exception | None) -> None:
+    connection: Any = Deaf(outcome)
+    await ended(is_first(connection, C, "g"))
+
+
+@OUTCOMES
+@pytest.mark.contract("WEB-703")
+async def test_a_time_limit_holds_whatever_the_client_makes_of_it(outcome: Exception | None) -> None:
+    connection: Any = Deaf(outcome)
+    with pytest.raises(ConnectionError, match=r"no answer within 0\.01 s"):
+        async with client.reached(0.01):
+            await is_first(connection, C, "g")
 
 
 @pytest.mark.contract("WEB-708")

@@ -37,21 +37,42 @@ LOST: Final = (ConnectionError, TimeoutError)
 @asynccontextmanager
 async def reached(seconds: float = REPLY) -> AsyncGenerator[None]:
     """A broker that is away, hangs or refuses is a ConnectionError here, which may be tried again."""
-    task = asyncio.current_task()
-    before = 0 if task is None else task.cancelling()
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds), heeded():
             yield
     except TimeoutError as error:
         raise ConnectionError(f"rabbitmq: no answer within {seconds:g} s") from error
     except (AMQPError, OSError, RuntimeError) as error:
-        if task is not None and task.cancelling() > before:  # the client closes the channel of who is cancelled
-            raise asyncio.CancelledError from error
         raise ConnectionError(f"rabbitmq: {error!r}") from error
     except asyncio.CancelledError as error:
         if is_cancelled():
             raise
         raise ConnectionError("rabbitmq: the connection was lost") from error  # as the client tells some who wait
+
+
+@asynccontextmanager
+async def heeded() -> AsyncGenerator[None]:
+    """Who is cancelled within this block ends with it, whatever the client makes of that.
+
+    It closes the channel of who is cancelled, and tells him of that instead; and closing a channel, as leaving
+    `async with connection.channel()` does, it says nothing at all.
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+
+    def is_cancelled_here() -> bool:
+        return task is not None and task.cancelling() > before
+
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        if is_cancelled_here():
+            raise asyncio.CancelledError from error
+        raise
+    if is_cancelled_here():
+        raise asyncio.CancelledError
 
 
 async def wait_before(failures: int, doing: str, error: Exception) -> None:

@@ -17,6 +17,7 @@ from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 from aio_pika.exceptions import ChannelPreconditionFailed
 
+from .rabbitmq_client import heeded
 from .rabbitmq_wire import Names
 
 RETENTION: Final = 86_400_000
@@ -68,7 +69,7 @@ async def is_first(connection: AbstractConnection, names: Names, group: str) -> 
     """
     arguments: dict[str, Any] = {"alternate-exchange": names.queue(group)}
     try:
-        async with connection.channel() as trying:
+        async with heeded(), connection.channel() as trying:
             await trying.declare_exchange(names.first, ExchangeType.FANOUT, durable=True, arguments=arguments)
     except ChannelPreconditionFailed:
         return False
