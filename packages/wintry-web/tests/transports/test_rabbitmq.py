@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aio_pika
 import pytest
@@ -319,7 +319,7 @@ class Deaf:
     def channel(self) -> "Deaf":
         return self
 
-    async def __aenter__(self) -> "Deaf":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,31 +4,26 @@ A `Backend` compiles plans, loads and writes aggregates; every statement runs on
 backend that begins at its first statement. A `Session` decides which execution a repository's call runs on and which
 object it hands out. There are two: a unit of work's, found through the context variable `current`, and `OneCall`,
 the transaction of a single call outside any unit. Repositories know only the protocol.
-
-Outside a unit nothing tracks a loaded object; what `update(entity=)` needs to be a minimal, guarded write is remembered
-beside the object, weakly and by its identity (`Remembered`): its version and its snapshot. Each backend keeps its own.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from wintry.models import info
-from wintry.models.tracking import Snapshot, snapshot
 
-from .cancellation import raise_put_off
-from .errors import RepositoryError, Unsupported
+from .errors import Unsupported
 
 if TYPE_CHECKING:
     from wintry.models import Model
-    from wintry.models.tracking import ChangeSet
+    from wintry.models.tracking import ChangeSet, Snapshot
 
     from .plan import QueryPlan
+    from .remembered import Remembered
 
 
 class Missing(Enum):
@@ -276,155 +271,6 @@ class SessionProvider(Protocol):
 
 current: ContextVar[SessionProvider | None] = ContextVar("wintry.repository.current", default=None)
 """The unit of work that runs in this context, if one does."""
-
-
-class Remembered:
-    """Version and snapshot of objects, by identity, for as long as the objects live.
-
-    The Model's own equality and hash are never asked: two objects of one id are two entries. A snapshot begins with the
-    object that it was taken of; that item is left out here and put back by `get`, so that nothing keeps the object.
-    """
-
-    __slots__ = ("_entries",)
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Model], int, list[Any]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def put(self, object: Model, version: int, snapshot: Snapshot) -> None:
-        """Remember, in place of what was remembered of it before."""
-        key = id(object)
-        entries = self._entries
-
-        def gone(_: weakref.ref[Model], key: int = key) -> None:
-            entries.pop(key, None)
-
-        entries[key] = (weakref.ref(object, gone), version, snapshot.items[1:])
-
-    def get(self, object: Model) -> tuple[int, Snapshot] | None:
-        """Version and snapshot of `object`; None where it is not known."""
-        entry = self._entries.get(id(object))
-        if entry is None or entry[0]() is not object:
-            return None
-        return entry[1], Snapshot(type(object), [object, *entry[2]])
-
-    def version(self, object: Model) -> int | None:
-        """The version of `object`; None where it is not known."""
-        entry = self._entries.get(id(object))
-        return None if entry is None or entry[0]() is not object else entry[1]
-
-    def forget(self, object: Model) -> None:
-        """Drop what is known of `object`."""
-        self._entries.pop(id(object), None)
-
-
-class OneCall:
-    """The session of a call outside any unit: a transaction of its own, committed by `finish`.
-
-    Used with `async with`, which rolls back what was not finished. It has no identity map; what it loads and writes is
-    remembered beside the objects, as they are when it is told of them: they may change while it waits for the store.
-    """
-
-    __slots__ = ("_execution", "_known", "_operations", "_read_only", "_removed", "_timeout", "backend", "tracking")
-
-    def __init__(self, backend: Backend, *, read_only: bool = False, timeout: float | None = None) -> None:
-        self.backend = backend
-        self.tracking = True
-        self._read_only = read_only
-        self._timeout = timeout
-        self._execution: Execution | None = None
-        self._operations: list[Operation] = []
-        self._known: list[tuple[Model, int, Snapshot]] = []
-        self._removed: list[Model] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        if self._execution is not None:
-            await self._execution.close()
-
-    async def begin(self) -> Execution:
-        """The call's transaction."""
-        if self._execution is None:
-            # A call that reads makes one statement that is consistent by itself.
-            isolation = "autocommit" if self._read_only else None
-            self._execution = self.backend.execution(
-                read_only=self._read_only, isolation=isolation, timeout=self._timeout
-            )
-        return self._execution
-
-    async def before_read(self, models: frozenset[type[Model]]) -> None:
-        """Nothing is waiting to be stored."""
-
-    def known(self, model: type[Model], id: Any) -> Missing:
-        """Nothing is known: there is no identity map outside a unit."""
-        return UNKNOWN
-
-    def loaded(self, object: Model, version: int, snapshot: Snapshot) -> Model:
-        """Remember what `update` will need, and hand out the object as it is."""
-        self.backend.remembered.put(object, version, snapshot)
-        return object
-
-    async def lock(self, model: type[Model], ids: Sequence[Any]) -> None:
-        """Raises `RepositoryError`: nothing follows in this transaction that a lock could guard."""
-        raise RepositoryError("a lock lasts as long as a unit of work, and this is a single call")
-
-    def missed(self, model: type[Model], sought: Any) -> None:
-        """Of no interest: nothing follows in this transaction."""
-
-    def version(self, object: Model) -> int | None:
-        """The version that `object` was last loaded or written at."""
-        return self.backend.remembered.version(object)
-
-    def added(self, object: Model) -> None:
-        """`object` is inserted by `finish`."""
-        self._operations.append(Insert(object))
-        self._known.append((object, 1, snapshot(object)))
-
-    def changed(self, object: Model, changes: ChangeSet, expected: int) -> None:
-        """`changes` of `object` are stored by `finish`."""
-        update = Update(object, changes, expected)
-        self._operations.append(update)
-        self._known.append((object, update.becomes, snapshot(object)))
-
-    def removed(self, object: Model) -> None:
-        """`object` is deleted by `finish`, guarded by its version where that is known."""
-        model = type(object)
-        self._operations.append(Delete(model, info(model).id_of(object), self.version(object)))
-        self._removed.append(object)
-
-    def guard(self, object: Model, stored: Model) -> None:
-        """Raises `RepositoryError`: nothing is tracked here."""
-        raise RepositoryError("a single call tracks nothing that another object could speak for")
-
-    def merge(self, object: Model, stored: Model) -> None:
-        """Raises `RepositoryError`: nothing is tracked here."""
-        self.guard(object, stored)
-
-    def writes(self) -> None:
-        """The call may write."""
-
-    def evict(self, model: type[Model]) -> None:
-        """There is no identity map to empty."""
-
-    async def finish(self) -> None:
-        """Write what was added, changed and removed, commit, and remember the new versions."""
-        if self._operations:
-            await self.backend.write(await self.begin(), self._operations)
-        if self._execution is not None:
-            await self._execution.commit()
-        self._remember()
-        await raise_put_off()
-
-    def _remember(self) -> None:
-        remembered = self.backend.remembered
-        for object, version, state in self._known:
-            remembered.put(object, version, state)
-        for object in self._removed:
-            remembered.forget(object)
 
 
 def refuse_subclass(model: type[Model]) -> None:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from wintry.models import Model, info
 from wintry.models.tracking import snapshot
 
-from .backend import DELETED, OneCall, Session
+from .backend import DELETED, Session
 from .errors import Conflict, MultipleFound, NotFound, RepositoryError
 from .language.operators import Operator
 from .language.signature import Result
 from .language.tree import Path
+from .one_call import OneCall
 from .plan import And, Compare, Expr, QueryPlan, Some, settled
 
 if TYPE_CHECKING:

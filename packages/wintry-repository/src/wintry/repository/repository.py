@@ -18,7 +18,7 @@ from typing_extensions import TypeVar, dataclass_transform
 from wintry.models import Model, info
 from wintry.models.tracking import diff, snapshot
 
-from .backend import DELETED, UNKNOWN, OneCall, Session, running
+from .backend import DELETED, UNKNOWN, Session, running
 from .calls import Call, fetch, handed_out, locking
 from .connections import Backends  # a container reads this hint at run time
 from .definition import COUNT, DELETE_ALL, DELETE_BY_ID, EXISTS, FIND, Definition, entity_of
@@ -33,6 +33,7 @@ from .errors import (
     report,
 )
 from .language import arguments
+from .one_call import OneCall
 
 if TYPE_CHECKING:
     from wintry.models.tracking import ChangeSet

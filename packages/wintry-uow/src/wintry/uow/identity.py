@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wintry.models import info
 from wintry.models.tracking import diff, snapshot
-from wintry.repository.backend import DELETED, UNKNOWN, Delete, Missing, Remembered
+from wintry.repository.backend import DELETED, UNKNOWN, Delete, Missing
+from wintry.repository.remembered import Remembered
 
 if TYPE_CHECKING:
     from wintry.models import Model

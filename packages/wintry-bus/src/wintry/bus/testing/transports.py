@@ -9,43 +9,21 @@ the messages that were parked, and `broker` takes the broker away and brings it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Protocol
+from collections.abc import Sequence
 
 from ..transports.transport import Transport, TransportMessage
-from .hearing import HEADERS, PROBE, WAIT, Hearing, listening, message, name, publish, reached, sending
+from .hearing import HEADERS, WAIT, listening, message, name, publish, reached
+from .outages import Outages
 
 
-class Broker(Protocol):
-    """A server that can be taken away. Its methods return when it is done."""
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        ...
-
-    def start(self) -> None:
-        """Start it at the same address, with what it has stored."""
-        ...
-
-
-class TransportContract:
+class TransportContract(Outages):
     """What every transport does. `messages` go to `listeners` where many of both are tried at once."""
 
     listeners = 50
     messages = 5_000
 
-    def another(self, transport: Transport) -> Transport | None:
-        """A second transport at the same broker, not started; None if there is only this one."""
-        return None
-
     async def dead(self, transport: Transport, channel: str) -> Sequence[tuple[bytes, str]] | None:
         """Body and reason of the messages of a channel that were parked; None if nobody can look."""
-        return None
-
-    def broker(self) -> Broker | None:
-        """The broker of `transport`, if it can be killed."""
         return None
 
     # what arrives
@@ -319,131 +297,3 @@ class TransportContract:
             assert name(third) == "2"
             await second.ack()
             await third.ack()
-
-    # several processes
-
-    async def test_starting_twice_is_starting_once(self, transport: Transport) -> None:
-        await transport.start()
-        await transport.start()
-        await transport.check()
-
-    async def test_another_process_is_given_what_was_published(self, transport: Transport) -> None:
-        other = self.another(transport)
-        if other is None:
-            return
-        async with listening(other) as hearing:
-            await publish(transport, message("a"))
-            assert await hearing.ids(1) == ["a"]
-        await other.stop()
-
-    async def test_what_a_stopped_process_held_is_given_to_another(self, transport: Transport) -> None:
-        other = self.another(transport)
-        if other is None or not transport.caps.groups:
-            return
-        await other.start()
-        await publish(transport, message("a"), message("b"))
-        source = other.receive("c", group="g", prefetch=2)
-        assert {name(await anext(source)), name(await anext(source))} == {"a", "b"}
-        await other.stop()
-        async with listening(transport) as hearing:
-            assert sorted(await hearing.ids(2)) == ["a", "b"]
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()  # a listener that ends behind its transport takes nothing from anybody
-
-    # a broker that goes away
-
-    async def test_a_broker_that_is_down_at_the_start_is_waited_for(self, transport: Transport) -> None:
-        broker = self.broker()
-        if broker is None:
-            return
-        await asyncio.to_thread(broker.kill)
-        other = self.another(transport) or transport
-        async with listening(other, awake=False) as hearing:
-            await asyncio.to_thread(broker.start)
-            await reached(other, hearing)
-            await publish(other, message("a"))
-            assert await hearing.ids(1) == ["a"]
-        await other.stop()
-
-    async def test_a_broker_that_is_down_is_told_from_one_that_is_there(self, transport: Transport) -> None:
-        broker = self.broker()
-        if broker is None:
-            return
-        await transport.check()
-        await asyncio.to_thread(broker.kill)
-        assert await refused(transport.check)
-        await asyncio.to_thread(broker.start)
-        await eventually(transport.check)
-
-    async def test_publishing_while_the_broker_is_down_is_refused(self, transport: Transport) -> None:
-        broker = self.broker()
-        if broker is None:
-            return
-        await asyncio.to_thread(broker.kill)
-        assert await refused(partial(publish, transport, message("untaken")))
-        await asyncio.to_thread(broker.start)
-        await eventually(partial(publish, transport, message("probe", body=PROBE)))
-        async with listening(transport) as hearing:
-            await publish(transport, message("a"))
-            assert "a" in await hearing.ids_until({"a"})
-
-    async def test_messages_flow_on_when_the_broker_was_killed(self, transport: Transport) -> None:
-        broker = self.broker()
-        if broker is None:
-            return
-        async with listening(transport, into=Hearing(settles=True)) as hearing:
-            async with sending(transport) as sender:
-                for _ in range(2):
-                    await sender.more(20)
-                    await asyncio.to_thread(broker.kill)
-                    await asyncio.to_thread(broker.start)
-                await sender.more(20)
-            if transport.caps.durable:
-                await hearing.has(sender.taken)
-            else:
-                await reached(transport, hearing)
-
-    async def test_what_was_published_is_there_when_the_broker_is(self, transport: Transport) -> None:
-        broker = self.broker()
-        if broker is None or not transport.caps.durable:
-            return
-        await publish(transport, *(message(str(n)) for n in range(100)))
-        await asyncio.to_thread(broker.kill)
-        await asyncio.to_thread(broker.start)
-        async with listening(transport) as hearing:
-            assert await hearing.ids(100) == [str(n) for n in range(100)]
-
-    async def test_what_is_held_when_the_broker_is_killed_stands_in_nobodys_way(self, transport: Transport) -> None:
-        broker = self.broker()
-        if broker is None or not transport.caps.durable:
-            return
-        await publish(transport, message("a"))
-        async with listening(transport, prefetch=2) as hearing:
-            delivery = await hearing.next()
-            await asyncio.to_thread(broker.kill)
-            await asyncio.to_thread(broker.start)
-            with suppress(Exception):
-                await delivery.ack()  # it may count, or the message comes again
-            await eventually(partial(publish, transport, message("b"), message("c")))
-            assert set(await hearing.ids_until({"b", "c"})) <= {"a", "b", "c"}
-        async with listening(transport) as hearing:
-            assert await hearing.silent()
-
-
-async def eventually(work: Callable[[], Awaitable[object]]) -> None:
-    """Try again until it succeeds."""
-    async with asyncio.timeout(WAIT):
-        while True:
-            with suppress(Exception):
-                await work()
-                return
-            await asyncio.sleep(0.02)
-
-
-async def refused(work: Callable[[], Awaitable[object]]) -> bool:
-    """Whether it raises."""
-    try:
-        await work()
-    except Exception:  # noqa: BLE001 - whatever this transport raises while its broker is away
-        return True
-    return False

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from wintry.models import info
 
-from ..backend import LOCKED, Operation, Options, Remembered, refuse_subclass
+from ..backend import LOCKED, Operation, Options, refuse_subclass
 from ..errors import ConfigurationError, DefinitionError, Unsupported
+from ..remembered import Remembered
 from .compile import MemoryQuery
 from .load import hydrate, key_of
 from .session import MemoryExecution

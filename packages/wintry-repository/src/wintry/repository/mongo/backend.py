@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import PyMongoError
 
-from ..backend import LOCKED, Execution, Operation, Options, Remembered, refuse_subclass
+from ..backend import LOCKED, Execution, Operation, Options, refuse_subclass
 from ..errors import ConfigurationError, DefinitionError, StoreError, Unreachable, Unsupported
+from ..remembered import Remembered
 from . import schema
 from .client import Client
 from .compile import MongoQuery

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..backend import LOCKED, Execution, Operation, Remembered, refuse_subclass
+from ..backend import LOCKED, Execution, Operation, refuse_subclass
 from ..errors import StoreError, Unreachable, Unsupported
+from ..remembered import Remembered
 from . import schema
 from .compile import compile_plan
 from .dialects.protocol import Dialect
