@@ -99,6 +99,8 @@ class Ending:
             self.task.cancel()
             self.server.force_exit = True
             self.server.should_exit = True
+            for connection in self.server.server_state.connections:  # which the end would wait for, from Python 3.12 on
+                connection.transport.abort()
         else:
             self.task = self.loop.create_task(self.end())
 

@@ -92,7 +92,7 @@ class TableWriter:
         )
         values: dict[str, Any] = {name: self._bind(f"v_{name}") for name in self.columns[:-1]}
         values[names.POSITION] = sa.select(at).where(*mine).scalar_subquery()
-        return self._text(sa.insert(self.table).values(values))
+        return self._text(sa.insert(self.table).inline().values(values))  # inline: nobody asks for the position
 
     @cached_property
     def delete(self) -> str:

@@ -166,7 +166,7 @@ class NatsStreams:
         for reading in self._readings:
             self._leave(reading)
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.wait(self._tasks)
         await self._connection.close()
 
     def _leave(self, reading: Reading) -> None:

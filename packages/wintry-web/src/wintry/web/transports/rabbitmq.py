@@ -116,7 +116,7 @@ class RabbitMQ:
         """Disconnect; what is held is given to others at once."""
         await asyncio.gather(self._listening.close(), self._sender.close())
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.wait(self._tasks)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something to its end that nobody waits for; `stop` does."""

@@ -165,7 +165,7 @@ class RedisStreams:
         for hands in self._hands:
             self._leave(hands)
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.wait(self._tasks)
         await self.client.aclose()
 
     def _leave(self, hands: Hands) -> None:
