@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ from wintry.repository.errors import (
     Unsupported,
 )
 from wintry.repository.sql import SqlBackend, open_backend, table
-from wintry.repository.sql.dialects.sqlite import on_thread
+from wintry.repository.sql.dialects.sqlite import Connection, on_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -530,6 +531,16 @@ async def test_a_sign_of_life(backend: SqlBackend, stack: AsyncExitStack, tmp_pa
         stack.push_async_callback(other.close)
         with pytest.raises(Unreachable, match=file.name):
             await other.check()
+
+
+@pytest.mark.contract("REPO-130")
+def test_what_cannot_be_opened_is_not_left_open(tmp_path: Path) -> None:
+    file = tmp_path / "broken.db"
+    file.write_text("this is no database, but long enough to be looked at as one" * 20)
+    with pytest.raises(sqlite3.DatabaseError) as caught:
+        sqlite3.connect(file, factory=partial(Connection, pragmas=["journal_mode"]))
+    assert caught.tb  # as long as that is there the connection is
+    assert [entry for entry in Path("/proc/self/fd").iterdir() if entry.exists() and entry.samefile(file)] == []
 
 
 @pytest.mark.contract("REPO-131")

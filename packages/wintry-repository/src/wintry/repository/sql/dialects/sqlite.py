@@ -102,8 +102,12 @@ class Connection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
         self.create_function("wintry_digits", 1, _digits, deterministic=True)
         self.create_function("wintry_real", 1, _real, deterministic=True)
-        for pragma in pragmas:
-            super().execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in pragmas:
+                super().execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            self.close()  # nobody will have it
+            raise
 
     def execute(self, statement: Any, parameters: Any = (), /) -> Any:
         """Run a statement; or a function, with this connection and `parameters`."""
