@@ -95,6 +95,36 @@ async def test_two_processes_share_the_messages_of_a_group(make_queue) -> None:
     assert sorted(heard, key=int) == [str(number) for number in range(60)]
 
 
+@pytest.mark.contract("BUS-341")
+async def test_a_listener_looks_once_for_each_publication(make_queue) -> None:
+    queue = await make_queue(poll_min=60, poll_max=60)
+    looks: list[int] = []
+    heard = asyncio.Event()
+    look = queue._following
+
+    async def following(channel: str, after: int, limit: int) -> Any:
+        looks.append(after)
+        return await look(channel, after, limit)
+
+    async def listen() -> None:
+        async for delivery in queue.receive("c", group=None, prefetch=10):
+            await delivery.ack()
+            heard.set()
+
+    queue._following = following
+    task = asyncio.create_task(listen())
+    async with asyncio.timeout(10):
+        while not looks:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        await queue.publish("c", [message("a")])
+        await heard.wait()
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(looks) == 2
+
+
 @pytest.mark.contract("BUS-331")
 async def test_what_a_dead_process_held_is_taken_over(make_queue) -> None:
     dead, alive = await make_queue(GONE), await make_queue("alive")

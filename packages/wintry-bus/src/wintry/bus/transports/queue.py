@@ -158,7 +158,9 @@ class Queue(ABC):
                         self._held.update(given.seq for given in found)
                     for delivery in hands.take(channel, found):
                         yield delivery
-                    pause = low if found or await hands.told(pause) else min(2 * pause, self._poll[1])
+                    pause = low if found else pause
+                    if len(found) < limit:  # there is no more just now
+                        pause = low if await hands.told(pause) else min(2 * pause, self._poll[1])
             finally:
                 hands.lose_all()
 
@@ -240,7 +242,7 @@ class Hands:
         self.queue = queue
         self.group = group
         self.held: set[QueueDelivery] = set()
-        self.changed = asyncio.Event()  # something was published, or settled
+        self.changed = asyncio.Event()  # something was published or has become free, or there is room again
         self._limit = limit
 
     @property
@@ -273,8 +275,9 @@ class Hands:
         """Whether it was held; settling twice does nothing."""
         if delivery not in self.held:
             return False
+        if self.room <= 0:
+            self.changed.set()
         self.held.remove(delivery)
-        self.changed.set()
         return True
 
     def lose_all(self) -> None:
