@@ -20,6 +20,7 @@ DRAIN_SECONDS = 10.0
 
 SHOP = """
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 from wintry.web import App, DataResponse, ServerSentEvent, controller, get
@@ -35,6 +36,10 @@ class PricesController:
     async def slow(self, seconds: float) -> DataResponse[str]:
         await asyncio.sleep(seconds)
         return DataResponse(data="done")
+
+    @get("/kept")
+    async def kept(self) -> int:
+        return gc.get_freeze_count()
 
     @get("/ticks")
     async def ticks(self) -> AsyncIterator[ServerSentEvent]:
@@ -227,6 +232,12 @@ def served(shop: Path) -> Iterator[Served]:
     served = Served(shop)
     yield served
     served.close()
+
+
+@pytest.mark.contract("WEB-319")
+def test_what_the_start_has_made_is_kept_from_the_collector(served: Served) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/prices/kept", timeout=30) as answer:
+        assert json.load(answer) > 10_000
 
 
 @pytest.mark.contract("WEB-318")

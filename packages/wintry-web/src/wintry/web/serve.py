@@ -8,6 +8,7 @@ second signal cancels what is left. The exit code of a clean end is 0, of an app
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -68,6 +69,8 @@ async def run(app: App, listening: socket.socket, ready: Callable[[str], None]) 
     previous = {number: signal.signal(number, ending.on_signal) for number in SIGNALS}
     try:
         await app.start()
+        gc.collect()
+        gc.freeze()  # what stays for good is not walked again and again, which stopped requests for tens of milliseconds
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(tell(server, listening, ready))
             await server.serve(sockets=[listening])
@@ -78,6 +81,7 @@ async def run(app: App, listening: socket.socket, ready: Callable[[str], None]) 
         logger.error("%s", error)
         return START_FAILURE
     finally:
+        gc.unfreeze()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
