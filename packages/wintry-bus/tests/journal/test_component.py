@@ -133,7 +133,9 @@ async def test_before_it_drains_it_takes_nothing_of_others_and_delivers_what_is_
             while Bus.heard != ["taken"]:
                 await asyncio.sleep(0.01)
         await component.quiesce()
+        await component.quiesce()
         assert (await component.check())["bus"]["status"] == "ok"
+        assert len(runtime.dispatcher.claims._loops) == 1, "leases are not renewed any more"
         claimed = runtime.dispatcher.claims.count
         await left_by_another("left")
         runtime.dispatcher.claims.soon()  # as when a lane becomes free

@@ -92,3 +92,28 @@ async def emptied(backend: SqlBackend) -> None:
     execution = backend.execution()
     await execution.change("DELETE FROM _wintry_journal", ())
     await execution.commit()
+
+
+@pytest.mark.contract("BUS-709")
+async def test_a_transaction_that_cannot_be_closed_keeps_nobody_waiting(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, close = list[SqlExecution](), SqlExecution.close
+
+    async def change(execution: SqlExecution, *_: object) -> set[int]:
+        lost.append(execution)
+        raise ConnectionError("lost")
+
+    async def closed(execution: SqlExecution) -> None:
+        await close(execution)
+        if execution in lost:
+            raise ConnectionError("lost as well")
+
+    monkeypatch.setattr(journal._leases, "change", change)
+    monkeypatch.setattr(SqlExecution, "close", closed)
+    async with asyncio.timeout(10):
+        stored = await journal.append([row(1), row(2)], owner="me", lease=60.0)
+        closings = [journal.complete([each.seq], owner="me") for each in stored]
+        for ended in await asyncio.gather(*closings, return_exceptions=True):
+            assert str(ended) == "lost"
+        await journal.append([row(3)], owner="me", lease=60.0)

@@ -41,7 +41,8 @@ class Claims:
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._loops: list[asyncio.Task[None]] = []
+        self._polling: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._quiet = False  # claims nothing
         self.starved = False  # the last claim found no room
         self.count = 0  # of rows so far
@@ -122,9 +123,12 @@ class Claims:
         """Recover what other processes left, and keep the leases of what is held here."""
         if not self._loops:
             loop = asyncio.get_running_loop()
-            self._loops = [
-                loop.create_task(work, context=self._context.copy()) for work in (self._renew(), self._poll())
-            ]
+            self._renewing = loop.create_task(self._renew(), context=self._context.copy())
+            self._polling = loop.create_task(self._poll(), context=self._context.copy())
+
+    @property
+    def _loops(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._renewing, self._polling) if task is not None]
 
     async def _poll(self) -> None:
         limits = self._runtime.limits
@@ -167,8 +171,8 @@ class Claims:
     async def quiesce(self) -> None:
         """Claim nothing more. What this process holds, and what it commits from here on, is still delivered."""
         self._silence()
-        if self._loops:
-            polling = self._loops.pop()
+        polling, self._polling = self._polling, None
+        if polling is not None:
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
         if self._claiming is not None and not self._claiming.done():

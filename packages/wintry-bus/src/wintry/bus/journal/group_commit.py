@@ -98,21 +98,27 @@ class GroupCommit:
             results = [await work(execution) for work, _ in taken]
             await execution.commit()
         except Exception as error:  # noqa: BLE001 - it goes to whom it belongs
-            await execution.close()
-            if not taken:
-                taken, self._waiting = self._waiting, taken
-                _fail(taken, error)
-            elif len(taken) == 1 and not isinstance(error, Conflict):
-                _fail(taken, error)
-            else:
-                for one in taken:
-                    await self._alone(*one)
-            return
+            await self._apart(execution, taken, error)
+        else:
+            for (_, future), result in zip(taken, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
         finally:
-            await execution.close()
-        for (_, future), result in zip(taken, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+            await _close(execution)
+
+    async def _apart(
+        self, execution: SqlExecution, taken: list[tuple[Work, asyncio.Future[Any]]], error: Exception
+    ) -> None:
+        """What shared a transaction that failed."""
+        if not taken:
+            taken, self._waiting = self._waiting, []
+            _fail(taken, error)
+        elif len(taken) == 1 and not isinstance(error, Conflict):
+            _fail(taken, error)
+        else:
+            await _close(execution)  # what it has locked would be in their way
+            for one in taken:
+                await self._alone(*one)
 
     async def _alone(self, work: Work, future: asyncio.Future[Any]) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
@@ -128,7 +134,7 @@ class GroupCommit:
                     future.set_result(result)
                 return None
             finally:
-                await execution.close()
+                await _close(execution)
             await asyncio.sleep(random.uniform(0, attempt * _PAUSE))
 
 
@@ -139,6 +145,14 @@ async def read(backend: SqlBackend, work: Callable[[SqlExecution], Awaitable[T]]
         return await work(execution)
     finally:
         await execution.close()
+
+
+async def _close(execution: SqlExecution) -> None:
+    """End a transaction whose outcome is known: what goes wrong with that is nobody's failure."""
+    try:
+        await execution.close()
+    except Exception:
+        logger.exception("a transaction of the journal did not end cleanly")
 
 
 def _fail(waiting: list[tuple[Work, asyncio.Future[Any]]], error: Exception) -> None:
