@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from wintry.web.serve import bound
+
 DRAIN_SECONDS = 10.0
 """How long the settings let a server wait for what does not end by itself."""
 
@@ -176,6 +178,14 @@ def test_a_port_that_is_none_is_one_line(shop: Path, port: str) -> None:
         1,
         f"wintry.web: cannot serve on 127.0.0.1:{port}: a port is a number from 0 to 65535",
     )
+
+
+@pytest.mark.contract("WEB-317")
+def test_only_the_address_is_blamed_on_the_address() -> None:
+    with pytest.raises(OSError, match="broken") as raised, bound("127.0.0.1", 0) as listening:
+        raise BrokenPipeError("broken")
+    assert type(raised.value) is BrokenPipeError
+    assert listening.fileno() == -1
 
 
 class Served:

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .app import App
@@ -188,14 +188,15 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
     """A socket on the address, or an `AddressError` that names it."""
     if not 0 <= port <= HIGHEST_PORT:  # a resolver would take it modulo 65536
         raise AddressError(f"cannot serve on {host}:{port}: a port is a number from 0 to {HIGHEST_PORT}")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listening:
+    with ExitStack() as stack:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            listening = stack.enter_context(socket.socket(family, kind, protocol))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            yield listening
-    except OSError as error:
-        raise AddressError(f"cannot serve on {host}:{port}: {error.strerror or error}") from error
+        except OSError as error:
+            raise AddressError(f"cannot serve on {host}:{port}: {error.strerror or error}") from error
+        yield listening
 
 
 def loop_factory() -> Any:
