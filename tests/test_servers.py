@@ -23,8 +23,10 @@ import pytest
 import redis.asyncio
 from pymongo import AsyncMongoClient
 from redis.exceptions import RedisError
+from wintry_test_servers.chromium import PageFailed, browser, program
 from wintry_test_servers.databases import rabbitmq_virtual_host
 from wintry_test_servers.kinds import KINDS
+from wintry_test_servers.plugin import available
 
 pytestmark = pytest.mark.anyio
 
@@ -435,6 +437,26 @@ def test_what_cannot_be_had_fails_where_it_is_required(runs: Runs) -> None:
     code, output = runs.output("def test(redis_system_url): pass\n", PATH="/nowhere", **required)
     assert code == 1
     assert "redis-system is required by TEST_WINTRY_REQUIRE: no program for it here" in output
+
+
+# -- the browser
+
+
+def test_a_browser_that_ends_keeps_nobody_waiting(tmp_path: Path) -> None:
+    with available("chromium"):
+        program()
+
+    async def end() -> None:
+        async with browser(tmp_path) as opened, asyncio.timeout(20):
+            page = await opened.open()
+            waiting = asyncio.ensure_future(page.evaluate("new Promise(() => {})"))
+            await opened.ask("Browser.close")
+            with pytest.raises(PageFailed, match="has ended"):
+                await waiting
+            with pytest.raises(PageFailed, match="has ended"):
+                await page.evaluate("1")
+
+    asyncio.run(end())
 
 
 # -- the end of a run

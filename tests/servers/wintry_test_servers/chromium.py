@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,25 +75,37 @@ class Browser:
         self.reader = reader
         self.writer = writer
         self.number = 0
+        self.ended = False
         self.answers: dict[int, asyncio.Future[Message]] = {}
         self.listeners: dict[str, Callable[[str, Message], None]] = {}
 
     async def listen(self) -> None:
-        """Hand on what the browser says, until it ends."""
-        while text := await self.reader.readuntil(b"\0"):
-            message = json.loads(text[:-1])
-            if "id" in message:
-                if (answer := self.answers.pop(message["id"], None)) and not answer.done():
-                    answer.set_result(message)
-            elif (listener := self.listeners.get(message.get("sessionId", ""))) is not None:
-                listener(message["method"], message["params"])
+        """Hand on what the browser says, until it ends; who then waits for an answer is told."""
+        try:
+            while True:
+                self.hear(json.loads((await self.reader.readuntil(b"\0"))[:-1]))
+        except asyncio.IncompleteReadError:
+            self.ended = True
+            for answer in self.answers.values():
+                if not answer.done():
+                    answer.set_exception(PageFailed("the browser has ended"))
+
+    def hear(self, message: Message) -> None:
+        """An answer, or what happens on a page."""
+        if "id" in message:
+            if (answer := self.answers.pop(message["id"], None)) and not answer.done():
+                answer.set_result(message)
+        elif (listener := self.listeners.get(message.get("sessionId", ""))) is not None:
+            listener(message["method"], message["params"])
 
     async def ask(self, method: str, session: str | None = None, **parameters: object) -> Message:
         """Send a command and give its result.
 
         Raises:
-            PageFailed: the browser refuses.
+            PageFailed: the browser refuses, or has ended.
         """
+        if self.ended:
+            raise PageFailed("the browser has ended")
         self.number += 1
         message: Message = {"id": self.number, "method": method, "params": parameters}
         if session is not None:
@@ -224,17 +236,16 @@ async def browser(folder: Path) -> AsyncGenerator[Browser]:
         )
     os.close(read)
     os.close(write)
-    reader, writer = await pipes(from_browser, to_browser)
-    connection = Browser(reader, writer)
-    listening = asyncio.create_task(connection.listen())
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(ended, process)
+        reader, writer = await pipes(from_browser, to_browser)
+        stack.callback(writer.close)  # of which the browser ends
+        connection = Browser(reader, writer)
+        listening = asyncio.create_task(connection.listen())
+        stack.push_async_callback(quietly, listening)
+        stack.callback(listening.cancel)
         await connection.ask("Browser.getVersion")
         yield connection
-    finally:
-        listening.cancel()
-        await quietly(listening)
-        writer.close()  # of which the browser ends
-        await ended(process)
 
 
 async def pipes(source: int, target: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

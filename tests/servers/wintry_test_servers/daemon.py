@@ -41,7 +41,7 @@ def adopt_orphans() -> None:
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def die_with_parent(number: signal.Signals) -> None:
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
     """Have the kernel send this signal when the thread that started this process ends."""
     _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 

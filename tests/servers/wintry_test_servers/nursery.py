@@ -11,7 +11,6 @@ two lines: the number of the process, and its exit code when it has ended. When 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import runpy
@@ -28,7 +27,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-PR_SET_PDEATHSIG = 1
+from .daemon import die_with_parent
+
 START_SECONDS = 60.0
 
 
@@ -175,10 +175,6 @@ def be(task: dict[str, Any], files: Sequence[int]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

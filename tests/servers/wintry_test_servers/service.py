@@ -19,7 +19,8 @@ from typing import Any
 
 import httpx2
 
-from .nursery import Forked, Nursery, die_with_parent
+from .daemon import die_with_parent
+from .nursery import Forked, Nursery
 from .plugin import database, server
 from .run import Run
 
