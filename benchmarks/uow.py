@@ -116,23 +116,28 @@ def turns() -> Callable[[], tuple[str, str]]:
     return turn
 
 
+def allocating(uow: Shop) -> Operation:
+    """One order of one line for the next product."""
+    turn = turns()
+
+    async def operation() -> int:
+        sku, orderid = turn()
+        async with uow as unit:
+            product = await unit.products.one(sku)
+            lines = product.batches[0].lines
+            lines.append(Line(orderid=orderid, qty=1))
+            await unit.commit()
+        return len(lines)
+
+    return operation
+
+
 @allocate.ours
 @asynccontextmanager
 async def _() -> AsyncIterator[Operation]:
-    turn = turns()
     with file() as path:
         async with shop(path) as uow:
-
-            async def operation() -> int:
-                sku, orderid = turn()
-                async with uow as unit:
-                    product = await unit.products.one(sku)
-                    lines = product.batches[0].lines
-                    lines.append(Line(orderid=orderid, qty=1))
-                    await unit.commit()
-                return len(lines)
-
-            yield operation
+            yield allocating(uow)
 
 
 @asynccontextmanager

@@ -31,6 +31,7 @@ from benchmarks.uow import (
     ProductRow,
     Products,
     Shop,
+    allocating,
     products,
     rows,
     turns,
@@ -97,21 +98,6 @@ async def by_hand(server: Callable[[], AbstractContextManager[str]], store_class
             yield store
         finally:
             await store.close()
-
-
-def allocating(uow: Shop) -> Operation:
-    turn = turns()
-
-    async def operation() -> int:
-        sku, orderid = turn()
-        async with uow as unit:
-            product = await unit.products.one(sku)
-            lines = product.batches[0].lines
-            lines.append(Line(orderid=orderid, qty=1))
-            await unit.commit()
-        return len(lines)
-
-    return operation
 
 
 def reading(uow: Shop) -> Operation:
