@@ -1,4 +1,10 @@
-"""The ledger against what is stored, once everything that was begun has come to its end."""
+"""The ledger against what is stored, once everything that was begun has come to its end.
+
+The ledger has what clients were answered. A line that was accepted and is in no product is lost; one that is there
+twice is doubled. Products are read through the service, the view and the journal in the stores themselves: the view
+must have exactly the lines of the products, and the journal nothing open and nothing dead. Until that is so nothing is
+judged, for as long as `SETTLE`: what is still open then is stuck.
+"""
 
 from __future__ import annotations
 

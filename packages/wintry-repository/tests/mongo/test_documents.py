@@ -18,7 +18,7 @@ from wintry.models.tracking import diff, snapshot
 from wintry.repository.backend import Delete, Insert, Operation, Update
 from wintry.repository.errors import AlreadyExists, ConcurrentModification, StoreError
 from wintry.repository.mongo import MongoBackend, collection, open_backend
-from wintry.repository.mongo.changes import update_of
+from wintry.repository.mongo.changes import planned
 from wintry.repository.plan import QueryPlan
 
 pytestmark = pytest.mark.anyio
@@ -326,7 +326,7 @@ async def test_a_change_is_one_small_update(name: str) -> None:
     mutate, expected = PLANS[name]
     update = change(product(), mutate)
 
-    assert update_of(update.object, update.changes) == expected
+    assert planned(update.object, update.changes)[0] == expected
 
 
 @pytest.mark.contract("REPO-303")
@@ -343,7 +343,7 @@ async def test_a_change_is_one_small_update(name: str) -> None:
 async def test_a_mixture_sets_that_list_alone(mutate: Callable[[Product], object]) -> None:
     update = change(product(), mutate)
 
-    (path,) = update_of(update.object, update.changes)["$set"]
+    (path,) = planned(update.object, update.changes)[0]["$set"]
     assert path == "batches.0.lines"
 
 

@@ -1,4 +1,9 @@
-"""The service that the demonstration talks to: the one that runs, else one that it starts and ends."""
+"""The service that the demonstration talks to: the one that runs, else one that it starts and ends.
+
+Whether one runs, and is this program, its health page says. One that is started is a child with its log in a temporary
+file, of which the end is shown where it does not start; it is ended as an operator would, and killed if that takes too
+long.
+"""
 
 from __future__ import annotations
 

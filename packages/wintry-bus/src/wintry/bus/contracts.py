@@ -35,11 +35,6 @@ class Contract:
     upcasts: dict[int, Upcast] = field(default_factory=dict)
 
 
-def contract_of(message: type[Message]) -> Contract:
-    """The contract of a message class."""
-    return message.__contract__
-
-
 def upcast(message: type[Message], *, from_version: int) -> Callable[[U], U]:
     """Mark a function that turns a body of `from_version` into one of the next version.
 

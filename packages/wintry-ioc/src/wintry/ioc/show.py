@@ -1,4 +1,8 @@
-"""A graph for people: a tree of one key, a Mermaid flowchart of all."""
+"""A graph for people: a tree of one key, a Mermaid flowchart of all.
+
+The tree is drawn in depth, with a stack of its own, so that a long chain of needs is no deep recursion. A node that
+several need is drawn where it comes first, and is named with an ellipsis elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""The session of a call outside any unit of work: one transaction, and nothing tracked beyond it."""
+"""The session of a call outside any unit of work: one transaction, and nothing tracked beyond it.
+
+A repository asks the same of this session as of a unit's. Here writes are kept until `finish`, which stores them in one
+transaction and commits it; a call that reads needs no transaction, since its one statement is consistent by itself.
+What a later `update` of a loaded object must know, its version and what it looked like, is remembered by the backend
+beside the object (`remembered`); of what is written, once the commit has succeeded.
+"""
 
 from __future__ import annotations
 

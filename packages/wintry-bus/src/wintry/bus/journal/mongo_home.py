@@ -1,4 +1,10 @@
-"""A home in MongoDB: `_wintry_inbox`, `_wintry_outgoing` and `_wintry_duties`, beside the documents of aggregates."""
+"""A home in MongoDB: `_wintry_inbox`, `_wintry_outgoing` and `_wintry_duties`, beside the documents of aggregates.
+
+What belongs to a unit of work is written in its session, so that it is stored with the unit or not at all: an effect is
+recorded by an upsert whose `_id` is message and target, so that the second one finds the first. Results and removals
+stand outside of transactions, each one statement, repeated by `alone` while that helps; what may be done a little later
+is gathered and done for many (`Gathered`). Times are the server's, `$$NOW`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""A home in a SQL database: `_wintry_inbox`, `_wintry_outgoing` and `_wintry_duties`, in the backend's own schema."""
+"""A home in a SQL database: `_wintry_inbox`, `_wintry_outgoing` and `_wintry_duties`, in the backend's own schema.
+
+What belongs to a unit of work is written on its execution, so that it is stored with the unit or not at all: an effect
+is recorded by an INSERT that does nothing where the row is there, and whose count says which. All else, as removing
+what has arrived, shares small transactions with whatever this process stores there (`GroupCommit`), and what may wait
+goes with the next of them. Reading takes no part in either. Times are those of the database.
+"""
 
 from __future__ import annotations
 

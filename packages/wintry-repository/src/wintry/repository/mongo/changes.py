@@ -21,13 +21,11 @@ if TYPE_CHECKING:
     from wintry.models.tracking import ChangeSet
 
 
-def update_of(obj: Model, changes: ChangeSet) -> dict[str, Any]:
-    """`$set`, `$push` and `$pull` for `changes` of `obj`; empty where there are none."""
-    return planned(obj, changes)[0]
-
-
 def planned(obj: Model, changes: ChangeSet) -> tuple[dict[str, Any], dict[str, FieldInfo]]:
-    """The update, and the lists of children with ids that it sets as a whole, by their place in the document."""
+    """`$set`, `$push` and `$pull` for `changes` of `obj`, empty where there are none; and what lists they set.
+
+    The lists are those of children with ids that are set as a whole, by their place in the document.
+    """
     lists: dict[str, FieldInfo] = {}
     sets: dict[str, Any] = {}
     pushes: dict[str, Any] = {}
