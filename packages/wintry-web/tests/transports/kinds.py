@@ -14,16 +14,7 @@ import aio_pika
 import nats
 from redis.asyncio import Redis
 
-from wintry.web.transports import (
-    nats_client,
-    nats_wire,
-    rabbitmq_client,
-    rabbitmq_wire,
-    redis,
-    redis_client,
-    redis_reading,
-    redis_wire,
-)
+from wintry.web.transports import nats_wire, rabbitmq_wire, redis_reading, redis_wire, waiting
 from wintry.web.transports.nats import NatsStreams
 from wintry.web.transports.rabbitmq import RabbitMQ
 from wintry.web.transports.redis import RedisStreams
@@ -113,7 +104,7 @@ KINDS = {
 """By name; the redis-server of the system is one beside Valkey."""
 
 HASTE: list[tuple[Any, str, float]] = [
-    *((client, "LONGEST_WAIT", 0.5) for client in (nats_client, rabbitmq_client, redis_client)),
-    *((reader, "BLOCK", 0.25) for reader in (redis, redis_reading)),
+    (waiting, "LONGEST_WAIT", 0.5),
+    (redis_reading, "BLOCK", 0.25),
 ]
 """Tests and their services wait less: for a broker that is away, and in a read of Redis before they look around."""

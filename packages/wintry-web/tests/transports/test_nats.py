@@ -12,7 +12,6 @@ import pytest
 from nats.js.client import JetStreamContext
 
 from wintry.bus.transports import TransportMessage
-from wintry.web.transports import nats as transports
 from wintry.web.transports import nats_client, nats_hands, nats_reading
 from wintry.web.transports.nats import NatsStreams
 from wintry.web.transports.nats_client import Refused
@@ -31,7 +30,7 @@ SUBJECT = subject_of("c")
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer is given up after one second."""
-    for module in (transports, nats_client, nats_hands, nats_reading):
+    for module in (nats_client, nats_hands, nats_reading):
         monkeypatch.setattr(module, "REPLY", 1.0)
 
 

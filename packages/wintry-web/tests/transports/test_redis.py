@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from wintry.bus import Runtime
 from wintry.bus.errors import CapabilityError
 from wintry.bus.transports import Listener, Runner, TransportMessage
-from wintry.web.transports import redis as streams
+from wintry.web.transports import redis_client, redis_reading
 from wintry.web.transports.redis import RedisStreams
 from wintry.web.transports.redis_pubsub import RedisPubSub
 
@@ -96,11 +96,11 @@ async def test_a_group_that_is_lost_is_made_again(redis_broker: Any) -> None:
 
 @pytest.mark.contract("WEB-203")
 async def test_a_broker_that_hangs_is_waited_for(redis_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "REPLY", 0.2)
+    monkeypatch.setattr(redis_reading, "REPLY", 0.2)
     async with replica(redis_broker.url, "one") as (one, heard):
         await one.publish("c", [sent("a")])
         redis_broker.pause()
-        await asyncio.sleep(streams.BLOCK + 0.5)  # a reader has given up by now
+        await asyncio.sleep(redis_reading.BLOCK + 0.5)  # a reader has given up by now
         redis_broker.resume()
         await one.publish("c", [sent("b")])
 
@@ -108,6 +108,19 @@ async def test_a_broker_that_hangs_is_waited_for(redis_broker: Any, monkeypatch:
             return heard == ["a", "b"]
 
         await until(complete)
+
+
+@pytest.mark.contract("WEB-203")
+@ONE_KIND
+async def test_a_broker_that_hangs_is_not_reached(redis_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_client, "REPLY", 0.2)
+    async with opened(redis_broker.url) as transport:
+        await transport.check()
+        redis_broker.pause()
+        for work in (transport.check(), transport.publish("c", [sent("a")]), transport.parked("c")):
+            with pytest.raises(ConnectionError, match="no answer within 0.2 s"):
+                await work
+        redis_broker.resume()
 
 
 @pytest.mark.contract("WEB-203")

@@ -135,6 +135,7 @@ async def test_a_channel_that_nobody_wants_any_more_is_given_up(redis_broker: An
 
 
 async def test_who_ends_gives_up_whatever_he_was_doing(redis_broker: Any, client: Any) -> None:
+    before = asyncio.all_tasks()
     for steps in range(25):
         bridge = Bridge(redis_broker.url, "one")
         bridge.add(CHANNEL)
@@ -143,6 +144,7 @@ async def test_who_ends_gives_up_whatever_he_was_doing(redis_broker: Any, client
         for _ in range(steps):
             await asyncio.sleep(0)
         await bridge.stop()
+        assert asyncio.all_tasks() == before, f"{steps} steps after its last listener it left a task"
         assert not await client.exists(f"{STREAM}:bridge"), f"it ended {steps} steps after its last listener"
 
 

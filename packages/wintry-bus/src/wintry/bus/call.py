@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from asyncio import Task, current_task
+from asyncio import Task
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -306,12 +306,6 @@ def current() -> Envelope:
     if call is None or not call.open:
         raise NotInHandler("current() tells about the message being handled, and no handler is running here")
     return call.envelope
-
-
-def is_cancelled() -> bool:
-    """Whether somebody cancels the calling task; if not, a CancelledError is a fault of the handler that raised it."""
-    task = current_task()
-    return task is None or task.cancelling() > 0
 
 
 def child_id(parent: Call, number: int) -> str:

@@ -16,7 +16,8 @@ import time
 from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
-from .call import Call, is_cancelled, running
+from .call import Call, running
+from .cancellation import is_cancelled
 from .errors import AlreadyHandled, Discard, LeaseLost, Park, reason_of
 from .failpoints import reach
 

@@ -11,6 +11,9 @@ from typing import Protocol
 from ..transports.transport import Transport
 from .hearing import PROBE, WAIT, Hearing, listening, message, name, publish, reached, sending
 
+LOOKS = 0.5
+"""Within so many seconds a listener connects again, or looks for messages once more."""
+
 
 class Broker(Protocol):
     """A server that can be taken away. Its methods return when it is done."""
@@ -64,6 +67,34 @@ class Outages:
             assert sorted(await hearing.ids(2)) == ["a", "b"]
             if isinstance(source, AsyncGenerator):
                 await source.aclose()  # a listener that ends behind its transport takes nothing from anybody
+
+    async def test_a_process_that_has_stopped_takes_nothing_more(self, transport: Transport) -> None:
+        other = self.another(transport)
+        if other is None or not transport.caps.groups:
+            return
+        heard: asyncio.Queue[str] = asyncio.Queue()
+
+        async def listen() -> None:
+            async for delivery in other.receive("c", group="g", prefetch=5):
+                await delivery.ack()
+                heard.put_nowait(name(delivery))
+
+        await other.start()
+        listener = asyncio.get_running_loop().create_task(listen())
+        await publish(transport, message("before"))
+        assert await asyncio.wait_for(heard.get(), WAIT) == "before"
+        await other.stop()
+        await publish(transport, *(message(str(n)) for n in range(20)))
+        await asyncio.sleep(LOOKS)
+        async with listening(transport) as hearing:
+            assert sorted(await hearing.ids(20), key=int) == [str(n) for n in range(20)]
+            await publish(transport, *(message(str(n)) for n in range(20, 40)))
+            assert sorted(await hearing.ids(20), key=int) == [str(n) for n in range(20, 40)]
+            assert (heard.empty(), listener.done()) == (True, False)
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+            assert await hearing.silent()
+        await other.stop()
 
     # a broker that goes away
 

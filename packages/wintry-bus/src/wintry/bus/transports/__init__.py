@@ -1,8 +1,8 @@
 """Transports: the protocol, the runner of listeners, and the transport in memory."""
 
-from .memory import Memory, Parked
+from .memory import Memory
 from .runner import Listener, Runner
-from .transport import Caps, Delivery, Transport, TransportMessage
+from .transport import Caps, Delivery, Parked, Transport, TransportMessage
 
 __all__ = (
     "Caps",

@@ -27,8 +27,8 @@ from ..journal.names import DELIVERIES, GROUPS, MESSAGES
 from ..journal.rows import headers_of, milliseconds, written
 from ..journal.sql_home import purge
 from ..journal.tables import Statements, declare_queue, placed, places
-from .queue import AT_ONCE, Given, Parked, Queue, channel_of, message_of
-from .transport import TransportMessage
+from .queue import AT_ONCE, Given, Queue, channel_of, message_of
+from .transport import Parked, TransportMessage
 
 _MESSAGE: Final = "seq, id, type, body, key, headers"
 

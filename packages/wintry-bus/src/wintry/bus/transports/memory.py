@@ -13,16 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from .transport import Caps, TransportMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A message that a listener could not deal with."""
-
-    channel: str
-    message: TransportMessage
-    reason: str
+from .transport import Caps, Parked, TransportMessage
 
 
 @dataclass(eq=False, slots=True)
@@ -82,7 +73,7 @@ class MemoryDelivery:
 
     async def park(self, reason: str) -> None:
         if self._hands.give_up(self):
-            self._hands.parked.append(Parked(self._channel, self.message, reason))
+            self._hands.parked.append(Parked(self._channel, self._hands.group, self.message, reason))
             self._line.free(self._entry)
 
     async def release(self) -> None:
@@ -98,7 +89,8 @@ class MemoryDelivery:
 class _Hands:
     """What one listener holds."""
 
-    def __init__(self, limit: int, parked: list[Parked]) -> None:
+    def __init__(self, group: str | None, limit: int, parked: list[Parked]) -> None:
+        self.group = group
         self.parked = parked
         self._limit = limit
         self._held: set[MemoryDelivery] = set()
@@ -156,7 +148,7 @@ class Memory:
         """Messages of a channel; see `Transport.receive`."""
         source = self._channel(channel)
         line = self._join(source, group)
-        hands = _Hands(prefetch, self.parked)
+        hands = _Hands(group, prefetch, self.parked)
         try:
             while True:
                 await hands.free()
@@ -181,7 +173,7 @@ class Memory:
         """Nothing to connect to."""
 
     async def stop(self) -> None:
-        """Nothing to disconnect from."""
+        """Nothing to disconnect from; who listens goes on, since several runtimes may share it."""
 
     def _channel(self, name: str) -> _Channel:
         return self._channels.setdefault(name, _Channel())

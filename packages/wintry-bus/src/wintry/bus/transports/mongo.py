@@ -23,8 +23,8 @@ from ..journal.mongo_home import MongoHome
 from ..journal.mongo_leases import MongoLeases, held_by
 from ..journal.names import COUNTERS, DELIVERIES, GROUPS, MESSAGES
 from ..journal.rows import headers_of, written
-from .queue import Given, Parked, Queue
-from .transport import TransportMessage
+from .queue import Given, Queue
+from .transport import Parked, TransportMessage
 
 Document = dict[str, Any]
 

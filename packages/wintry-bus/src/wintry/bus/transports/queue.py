@@ -19,22 +19,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ..journal.journal import Row
-from .transport import Caps, TransportMessage
+from .transport import Caps, Parked, TransportMessage
 
 logger = logging.getLogger("wintry.bus")
 
 AT_ONCE: Final = 100
 """Messages of one statement."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A message that a listener of `group` could not deal with."""
-
-    channel: str
-    group: str
-    message: TransportMessage
-    reason: str
 
 
 class Queue(ABC):
@@ -55,7 +45,7 @@ class Queue(ABC):
         self.owner = owner
         self.lease = lease
         self._poll = (poll_min, poll_max)
-        self._listeners: dict[str, set[asyncio.Event]] = {}
+        self._listeners: dict[str, set[Hands]] = {}
         self._groups: set[int] = set()
         self._held: set[int] = set()
         self._starting = asyncio.Lock()
@@ -136,8 +126,8 @@ class Queue(ABC):
     def wake(self, channels: Sequence[str]) -> None:
         """Let the listeners of these channels in this process look at once."""
         for channel in channels:
-            for event in self._listeners.get(channel, ()):
-                event.set()
+            for hands in self._listeners.get(channel, ()):
+                hands.changed.set()
 
     async def receive(self, channel: str, *, group: str | None, prefetch: int) -> AsyncGenerator[QueueDelivery]:
         """Messages of a channel; see `Transport.receive`."""
@@ -156,6 +146,9 @@ class Queue(ABC):
                     else:
                         found = await self._claim(source, limit)
                         self._held.update(given.seq for given in found)
+                    if hands.closed:  # meanwhile
+                        self.abandon([given.seq for given in found])
+                        continue
                     for delivery in hands.take(channel, found):
                         yield delivery
                     pause = low if found else pause
@@ -172,11 +165,11 @@ class Queue(ABC):
     @contextmanager
     def _listening(self, channel: str, hands: Hands) -> Generator[None]:
         listeners = self._listeners.setdefault(channel, set())
-        listeners.add(hands.changed)
+        listeners.add(hands)
         try:
             yield
         finally:
-            listeners.discard(hands.changed)
+            listeners.discard(hands)
 
     def forget(self, seq: int) -> None:
         """A delivery is about to be settled: its lease is renewed no more."""
@@ -203,7 +196,10 @@ class Queue(ABC):
                 self._renewing = asyncio.get_running_loop().create_task(self._keep())
 
     async def stop(self) -> None:
-        """Give back what is not settled."""
+        """Give back what is not settled, and claim nothing more."""
+        for listening in self._listeners.values():
+            for hands in listening:
+                hands.closed = True
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
@@ -242,6 +238,7 @@ class Hands:
         self.queue = queue
         self.group = group
         self.held: set[QueueDelivery] = set()
+        self.closed = False  # the queue has stopped
         self.changed = asyncio.Event()  # something was published or has become free, or there is room again
         self._limit = limit
 
@@ -257,8 +254,8 @@ class Hands:
         return taken
 
     async def free(self) -> None:
-        """Wait until there is room."""
-        while self.room <= 0:
+        """Wait until there is room; for ever when the queue has stopped."""
+        while self.room <= 0 or self.closed:
             self.changed.clear()
             await self.changed.wait()
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..call import Call, call_of, is_cancelled, running
+from ..call import Call, call_of, running
+from ..cancellation import is_cancelled
 from ..delivery import flush
 from ..dispatch import end
 from ..errors import AlreadyHandled, CapabilityError, Discard, Undecodable, reason_of, storable

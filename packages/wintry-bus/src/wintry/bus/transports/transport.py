@@ -49,6 +49,16 @@ class Caps:
     envelope: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A message that a listener of `group` could not deal with; None is one that heard everything."""
+
+    channel: str
+    group: str | None
+    message: TransportMessage
+    reason: str
+
+
 class Delivery(Protocol):
     """One message in the hands of one listener."""
 
@@ -100,7 +110,7 @@ class Transport(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Disconnect; deliveries that are not settled are given out again."""
+        """Disconnect; deliveries that are not settled are given out again. Who still listens is given nothing more."""
         ...
 
 

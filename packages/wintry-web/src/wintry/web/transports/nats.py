@@ -4,7 +4,7 @@ What is published is a message of the stream `wintry-{CHANNEL}`, under the subje
 (`nats_wire` says how names are written). The broker answers for each one, and all of them are sent before the first
 answer is waited for. A group is a consumer of its own that begins at the stream's beginning, so it is given what was
 published before it came. All listeners share one connection (`nats_client`), and each asks for as much as it has room
-for (`nats_reading`). What somebody holds is renewed and settled one by one (`nats_hands`); what nobody has renewed for
+for (`nats_reading`). What somebody holds is renewed and settled one by one (`lending`, `nats_hands`); what nobody has renewed for
 `lease` seconds is given to another.
 
 A dead letter is a message of the stream `wintry_dead-{CHANNEL}`, and is stored before its message is ended. Messages
@@ -16,16 +16,15 @@ ends a listener: it connects again, and makes a lost stream or group again (`nat
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final
 
-from wintry.bus.transports import Caps, TransportMessage
+from wintry.bus.transports import Caps, Delivery, Parked, TransportMessage
 
-from .nats_client import LOST, REPLY, Connection, Refused, Session, taken, wait_before
-from .nats_hands import Hands, NatsDelivery
+from .lending import Lender
+from .nats_client import LOST, Connection, Refused, Session, taken
+from .nats_hands import NatsHands
 from .nats_reading import Competing, Following, Reading
 from .nats_streams import make_stream, stored, tidy
 from .nats_wire import (
@@ -36,11 +35,8 @@ from .nats_wire import (
     encoded,
     group_and_reason,
     size_of,
-    stream_of,
     subject_of,
 )
-
-logger = logging.getLogger("wintry.web")
 
 AT_ONCE: Final = 256
 BYTES_AT_ONCE: Final = 4 * 1024 * 1024
@@ -49,33 +45,21 @@ BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 Sent = tuple[dict[str, str], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A message that a listener of `group` could not deal with."""
-
-    channel: str
-    group: str
-    message: TransportMessage
-    reason: str
-
-
-class NatsStreams:
+class NatsStreams(Lender[Reading]):
     """A transport on NATS JetStream; `lease` and `retention` are seconds, `url` may be several, separated by commas.
 
     `dedupe` is not claimed: the broker knows an id for two minutes only.
     """
 
+    broker = "nats"
+    lost = LOST
     caps = Caps(durable=True, groups=True, broadcast=True, attempts=True, dead_letters=True, envelope=True)
 
     def __init__(self, url: str, *, lease: float = 40.0, retention: float = 86_400.0) -> None:
+        super().__init__(lease=lease)
         self.url = url
-        self.lease = lease
         self._retention = retention
         self._connection = Connection(url)
-        self._readings: set[Reading] = set()
-        self._channels: set[str] = set()
-        self._keeping: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # sending
 
@@ -107,29 +91,13 @@ class NatsStreams:
 
     # receiving
 
-    async def receive(self, channel: str, *, group: str | None, prefetch: int) -> AsyncGenerator[NatsDelivery]:
+    async def receive(self, channel: str, *, group: str | None, prefetch: int) -> AsyncGenerator[Delivery]:
         """Messages of a channel; see `Transport.receive`. A broker that is away is waited for."""
-        hands = Hands(self._connection, channel, group, prefetch, self.lease)
+        hands = NatsHands(self._connection, channel, group, prefetch, self.lease)
         reading = (Following if group is None else Competing)(self._connection, hands)
-        self._channels.add(channel)
-        self._readings.add(reading)
-        try:
-            failures = 0
-            while True:
-                await hands.free()
-                try:
-                    given = await reading.read()
-                except LOST as error:
-                    if not hands.closed:
-                        failures += 1
-                        await wait_before(failures, f"listening to {channel!r}", error)
-                    continue
-                failures = 0
-                for delivery in given:
-                    yield delivery
-        finally:
-            self._readings.discard(reading)
-            self._leave(reading)
+        async with aclosing(self._lent(channel, reading)) as given:
+            async for delivery in given:
+                yield delivery
 
     async def parked(self, channel: str, *, limit: int = 100) -> list[Parked]:
         """The dead letters of a channel, oldest first."""
@@ -145,11 +113,6 @@ class NatsStreams:
 
     # life
 
-    async def start(self) -> None:
-        """Begin to renew what listeners hold. A broker that is down is connected to once it is there."""
-        if self._keeping is None:
-            self._keeping = asyncio.get_running_loop().create_task(self._keep())
-
     async def check(self) -> None:
         """Raises ConnectionError if the broker, or its JetStream, does not answer."""
         try:
@@ -157,59 +120,11 @@ class NatsStreams:
         except Refused as error:
             raise ConnectionError(str(error)) from error
 
-    async def stop(self) -> None:
-        """Disconnect; what is held is free for others at once."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
-            self._keeping = None
-        for reading in self._readings:
-            self._leave(reading)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    async def _disconnect(self) -> None:
         await self._connection.close()
 
-    def _leave(self, reading: Reading) -> None:
-        if not reading.hands.closed:
-            reading.hands.closed = True
-            self._spawn(reading.leave())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something to its end that nobody waits for; `stop` does."""
-
-        async def done() -> None:
-            try:
-                async with asyncio.timeout(2 * REPLY):
-                    await work
-            except (*LOST, TimeoutError) as error:
-                logger.warning("%s; what is still held is given to others when its lease ends", error)
-
-        task = asyncio.get_running_loop().create_task(done())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _keep(self) -> None:
-        """Three times in a lease: renew, and see to what is over."""
-        while True:
-            await asyncio.sleep(self.lease / 3)
-            try:
-                session = await self._connection.session()
-                for reading in [*self._readings]:
-                    await _seen_to(reading.stream, reading.hands.renew(session))
-                for channel in [*self._channels]:
-                    await _seen_to(stream_of(channel), tidy(session, channel, self._retention))
-            except ConnectionError as error:
-                logger.warning("nats: renewing failed with %s; it is tried again", error)
-
-
-async def _seen_to(place: str, work: Coroutine[Any, Any, None]) -> None:
-    """Do a part of what is due: what is wrong with it keeps nothing else from being done, but a broker that is away."""
-    try:
-        await work
-    except ConnectionError:
-        raise
-    except Exception:
-        logger.exception("nats: renewing %s failed; it is tried again", place)
+    async def _tidy(self, channel: str) -> None:
+        await tidy(await self._connection.session(), channel, self._retention)
 
 
 async def _send(session: Session, subject: str, messages: list[Sent]) -> list[Sent]:

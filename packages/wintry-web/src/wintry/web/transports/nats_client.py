@@ -14,7 +14,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from itertools import count
-from random import random
 from typing import Any, Final
 
 import nats.errors
@@ -28,7 +27,6 @@ REPLY: Final = 5.0
 """How many seconds an answer, and connecting, may take."""
 PING: Final = 5
 """Every so many seconds a connection is asked whether it is there; the second question without an answer ends it."""
-LONGEST_WAIT: Final = 5.0
 NOBODY: Final = "503"
 
 
@@ -250,10 +248,3 @@ def taken(message: Msg) -> dict[str, Any]:
     if "error" in answer:
         raise Refused(answer["error"])
     return answer
-
-
-async def wait_before(failures: int, doing: str, error: Exception) -> None:
-    """Wait before the next attempt, longer after each failure."""
-    pause = min(LONGEST_WAIT, 0.05 * 2.0 ** min(failures, 20)) * (0.5 + random() / 2)
-    logger.warning("nats: %s failed with %s: %s; again in %.2g s", doing, type(error).__name__, error, pause)
-    await asyncio.sleep(pause)

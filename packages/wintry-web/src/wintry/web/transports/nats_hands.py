@@ -1,11 +1,7 @@
-"""What a listener holds, and how it is settled.
+"""What a listener holds of a stream, and how it is settled (`lending`).
 
-What was given out stays with the broker until it is acknowledged; it is given to another when its lease ends, so it is
-renewed. While the broker is away an acknowledgement, and a burial, waits for it and is sent again until it is
-answered: it has happened, and the message must not be handled once more because of it. Each can be repeated, since
-acknowledging twice does nothing, and a dead letter carries an id that the broker knows. The letter is stored before
-its message is ended, so that a process that dies in between leaves both. What is given back, on the contrary, is tried
-once: if that fails its lease ends by itself.
+Acknowledging twice does nothing, and a dead letter carries an id that the broker knows, so that both can be repeated.
+The letter is stored before its message is ended: a process that dies in between leaves both.
 
 The broker counts each time that it gives a message out. A release leaves a note of how many of them do not count; the
 next who is given the message subtracts it. Whose lease has ended gives nothing back: it is in other hands.
@@ -19,16 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from nats.aio.msg import Msg
 
-from wintry.bus.transports import TransportMessage
-
-from .nats_client import LOST, REPLY, Connection, Refused, Session, has_come, taken, wait_before
+from .lending import Hands, Loan
+from .nats_client import LOST, REPLY, Connection, Refused, Session, has_come, taken
 from .nats_streams import MISSING, make_dead_stream, make_notes, note_of
 from .nats_wire import MESSAGE_ID, Place, buried, dead_subject_of, decoded, size_of, stream_of, written
 
@@ -61,32 +55,19 @@ class Held:
     joint: Joint | None
 
 
-class Hands:
-    """What one listener holds, by the places of the messages: `limit` at most."""
+class NatsHands(Hands[dict[str, Held]]):
+    """What one listener holds, by the places of the messages."""
+
+    broker = "nats"
+    lost = LOST
 
     def __init__(self, connection: Connection, channel: str, group: str | None, limit: int, lease: float) -> None:
+        super().__init__(channel, group, limit, {})
         self.connection = connection
-        self.channel = channel
-        self.group = group
         self.name = None if group is None else written(group)
         self.lease = lease
-        self.held: dict[str, Held] = {}
         self.done: set[str] = set()  # what was dealt with, and forgotten by the broker
         self.joint: Joint | None = None
-        self.closed = False
-        self._limit = limit
-        self._changed = asyncio.Event()
-
-    @property
-    def room(self) -> int:
-        """How many more may be given out."""
-        return self._limit - len(self.held)
-
-    async def free(self) -> None:
-        """Wait until there is room; for ever when the listener has gone."""
-        while self.room <= 0 or self.closed:
-            self._changed.clear()
-            await self._changed.wait()
 
     def hold(self, message: Msg) -> bool:
         """Take it; False if it is held already, and was given out once more."""
@@ -109,7 +90,7 @@ class Hands:
         """There is room for another one."""
         if self.held.get(place) is held:
             del self.held[place]
-        self._changed.set()
+        self.freed()
 
     def is_mine(self, held: Held) -> bool:
         """Whether nobody else can have been given it meanwhile."""
@@ -133,30 +114,21 @@ class Hands:
         created = held.joint.created if held.joint is not None else ""
         return bool(info["created"] == created and info["delivered"]["stream_seq"] >= held.sequence)
 
-    async def insist(self, doing: str, work: Callable[[Session], Awaitable[None]]) -> None:
-        """Do something that must happen, as soon as the broker is there; not any more when the listener has gone."""
-        failures = 0
-        while not self.closed:
-            try:
-                await work(await self.connection.session())
-                return
-            except LOST as error:
-                failures += 1
-                await wait_before(failures, f"{doing} in {self.channel!r}", error)
-
-    async def renew(self, session: Session) -> None:
-        """Begin the lease of what is held anew, as far as it has not ended."""
-        if self.group is not None:
-            mine = [each for each in self.held.values() if self.is_mine(each)]
-            held = [each for each in mine if await self.knows(session, each)]
-            began = _now()
-            sent = [(each, await session.send(each.reply, PROGRESS)) for each in held]
-            if sent:
-                await asyncio.wait([answer for _, answer in sent], timeout=REPLY)
-            for each, answer in sent:
-                if has_come(answer):
-                    each.since = began
-                answer.cancel()
+    async def renew(self) -> None:
+        """Begin the leases of what is held anew, as far as they have not ended."""
+        mine = [each for each in self.held.values() if self.is_mine(each)]
+        if self.group is None or not mine:
+            return
+        session = await self.connection.session()
+        held = [each for each in mine if await self.knows(session, each)]
+        began = _now()
+        sent = [(each, await session.send(each.reply, PROGRESS)) for each in held]
+        if sent:
+            await asyncio.wait([answer for _, answer in sent], timeout=REPLY)
+        for each, answer in sent:
+            if has_come(answer):
+                each.since = began
+            answer.cancel()
 
     async def give_all_back(self, session: Session) -> None:
         """Let others have everything, in the order in which it came."""
@@ -166,45 +138,23 @@ class Hands:
             await tell(session, NAK, held)
 
 
-class NatsDelivery:
+class NatsDelivery(Loan[NatsHands]):
     """One message in the hands of one listener."""
 
-    def __init__(self, hands: Hands, message: Msg, attempt: int) -> None:
-        self.attempt = attempt
-        self._hands = hands
+    def __init__(self, hands: NatsHands, message: Msg, attempt: int) -> None:
         self._place = Place.of(message.reply)
         self._held = hands.held[str(self._place)]
         self._headers = message.headers or {}
-        self.message: TransportMessage = decoded(hands.channel, str(self._place), self._headers, message.data)
-        self._settling = False
+        super().__init__(hands, decoded(hands.channel, str(self._place), self._headers, message.data), attempt)
 
-    async def ack(self) -> None:
-        """It is dealt with; a broker that is away is waited for."""
-        await self._settle(partial(self._hands.insist, "acknowledging", partial(self._end, ACK)))
+    def _is_held(self) -> bool:
+        return self._hands.held.get(str(self._place)) is self._held
 
-    async def park(self, reason: str) -> None:
-        """It goes to the dead letters; a broker that is away is waited for."""
-        if self._hands.group is None:
-            logger.error("%r: message %s is dropped: %s", self._hands.channel, self.message.id, reason)
-        await self._settle(partial(self._hands.insist, "burying", partial(self._bury, reason)))
+    def _let_go(self) -> None:
+        self._hands.let_go(str(self._place), self._held)
 
-    async def release(self) -> None:
-        """It is given back; if the broker is away, when the lease ends."""
-        await self._settle(self._release)
-
-    async def _settle(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Settle once; a message that everybody hears belongs to nobody, and there is nothing to settle."""
-        hands, place = self._hands, str(self._place)
-        if self._settling or hands.closed or hands.held.get(place) is not self._held:
-            return
-        self._settling = True
-        try:
-            if hands.group is not None:
-                await work()
-        except BaseException:
-            self._settling = False  # it was interrupted, and can be settled in another way
-            raise
-        hands.let_go(place, self._held)
+    async def _acknowledge(self) -> None:
+        await self._end(ACK, await self._hands.connection.session())
 
     async def _end(self, word: bytes, session: Session) -> None:
         """It is not to be given out again."""
@@ -221,8 +171,8 @@ class NatsDelivery:
             logger.warning("%r: the broker has forgotten that it gave message %s out", hands.channel, self.message.id)
             hands.done.add(place)
 
-    async def _bury(self, reason: str, session: Session) -> None:
-        hands = self._hands
+    async def _bury(self, reason: str) -> None:
+        hands, session = self._hands, await self._hands.connection.session()
         assert hands.group is not None
         headers = buried(self._headers, self.message.id, hands.group, reason)
         headers[MESSAGE_ID] = f"{hands.name}.{self._place}"
@@ -240,20 +190,16 @@ class NatsDelivery:
         taken(answer)
         await self._end(TERM, session)
 
-    async def _release(self) -> None:
+    async def _give_back(self) -> None:
         hands, session = self._hands, self._hands.connection.current
         if not hands.is_mine(self._held):
             return
-        try:
-            if session is None:
-                raise ConnectionError("nats: the broker is away")
-            await self._note(session)
-            # From now on it may come again, also to this listener, and before the answer does.
-            hands.let_go(str(self._place), self._held)
-            if await hands.knows(session, self._held):
-                await tell(session, NAK, [self._held.reply])
-        except LOST as error:
-            logger.warning("%s; what was to be given back is given to others when its lease ends", error)
+        if session is None:
+            raise ConnectionError("nats: the broker is away")
+        await self._note(session)
+        self._let_go()  # from now on it may come again, also to this listener, and before the answer does
+        if await hands.knows(session, self._held):
+            await tell(session, NAK, [self._held.reply])
 
     async def _note(self, session: Session) -> None:
         """Of the times that the broker has given it out, all but those before this one count no more."""

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from .nats_client import LOST, NOBODY, REPLY, Connection, Session
-from .nats_hands import Hands, Joint, NatsDelivery
+from .nats_hands import Joint, NatsDelivery, NatsHands
 from .nats_streams import SECOND, make_follower, make_group, make_stream, note_of, released
 from .nats_wire import Place, stream_of
 
@@ -39,7 +39,7 @@ _ENDED: Final = ("Message Size Exceeds MaxBytes", "Batch Completed")
 class Reading(ABC):
     """The reading of one listener, by a consumer that the broker keeps for it or its group."""
 
-    def __init__(self, connection: Connection, hands: Hands) -> None:
+    def __init__(self, connection: Connection, hands: NatsHands) -> None:
         self.hands = hands
         self.stream = stream_of(hands.channel)
         self._connection = connection
@@ -205,7 +205,7 @@ class Following(Reading):
     Its consumer ends with the connection, or soon after; the next one begins behind the last message that was seen.
     """
 
-    def __init__(self, connection: Connection, hands: Hands) -> None:
+    def __init__(self, connection: Connection, hands: NatsHands) -> None:
         super().__init__(connection, hands)
         self._seen: int | None = None
         self._created = ""

@@ -18,30 +18,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from wintry.bus.transports import Caps, TransportMessage
+from wintry.bus.transports import Caps, Parked, TransportMessage
 
-from .rabbitmq_client import CONFIRM, LOST, Link, reached, wait_before
+from .rabbitmq_client import CONFIRM, LOST, Link, reached
 from .rabbitmq_listening import Listening, RabbitDelivery
 from .rabbitmq_sending import Sending
 from .rabbitmq_topology import declare
 from .rabbitmq_wire import Names, decoded, encoded, reason_of
+from .waiting import wait_before
 
 logger = logging.getLogger("wintry.web")
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A message that a listener of `group` could not deal with."""
-
-    channel: str
-    group: str
-    message: TransportMessage
-    reason: str
 
 
 class RabbitMQ:
@@ -72,7 +62,7 @@ class RabbitMQ:
 
     async def receive(self, channel: str, *, group: str | None, prefetch: int) -> AsyncGenerator[RabbitDelivery]:
         """Messages of a channel; see `Transport.receive`. A broker that is away is waited for."""
-        room, failures = asyncio.Semaphore(prefetch), 0
+        room, failures, ends = asyncio.Semaphore(prefetch), 0, self._listening.ends
         while True:
             listening = Listening(self._listening, self._sending, Names(channel), group, prefetch, room)
             try:
@@ -82,8 +72,10 @@ class RabbitMQ:
                     failures = 0
                     yield delivery
             except LOST as error:
+                if ends != self._listening.ends:
+                    await asyncio.Event().wait()  # the transport has stopped: until the listener ends too
                 failures += 1
-                await wait_before(failures, f"listening to {channel!r}", error)
+                await wait_before("rabbitmq", failures, f"listening to {channel!r}", error)
             finally:
                 self._spawn(listening.end())
 

@@ -9,10 +9,8 @@ over with all that was on it, and whoever used it begins anew.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from random import random
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,9 +18,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError
 
-from wintry.bus.call import is_cancelled
-
-logger = logging.getLogger("wintry.web")
+from wintry.bus.cancellation import is_cancelled
 
 REPLY: Final = 5.0
 CONFIRM: Final = 15.0
@@ -30,7 +26,6 @@ CONFIRM: Final = 15.0
 END: Final = 2.0
 HEARTBEAT: Final = 10
 """Seconds; after three times as long without a sign a connection is lost. A URL can say another: `?heartbeat=30`."""
-LONGEST_WAIT: Final = 5.0
 LOST: Final = (ConnectionError, TimeoutError)
 
 
@@ -75,13 +70,6 @@ async def heeded() -> AsyncGenerator[None]:
         raise asyncio.CancelledError
 
 
-async def wait_before(failures: int, doing: str, error: Exception) -> None:
-    """Wait before the next attempt, longer after each failure."""
-    pause = min(LONGEST_WAIT, 0.05 * 2.0 ** min(failures, 20)) * (0.5 + random() / 2)
-    logger.warning("rabbitmq: %s failed with %s; again in %.2g s", doing, error, pause)
-    await asyncio.sleep(pause)
-
-
 class Link:
     """One connection, to send or to listen: where a broker is short of space it stops reading from who sends."""
 
@@ -90,6 +78,7 @@ class Link:
         self._name = name
         self._lock = asyncio.Lock()
         self._connection: AbstractConnection | None = None
+        self.ends = 0  # how often it was ended here
         self.declared: set[str] = set()  # the channels whose exchanges are known to be there
 
     async def connection(self) -> AbstractConnection:
@@ -97,7 +86,11 @@ class Link:
         async with self._lock:
             if self._connection is None or not self._connection.connected.is_set():
                 properties: Any = {"connection_name": self._name}
+                ends = self.ends
                 made = await aio_pika.connect(with_heartbeat(self._url), client_properties=properties)
+                if ends != self.ends:
+                    await closed(made)
+                    raise ConnectionError("rabbitmq: it was disconnected while it connected")
                 made.close_callbacks.add(self._lost)
                 self._connection = made
                 self.declared.clear()
@@ -106,6 +99,7 @@ class Link:
 
     async def close(self) -> None:
         """End it; a broker that does not answer is not waited for."""
+        self.ends += 1
         connection, self._connection = self._connection, None
         if connection is not None:
             await closed(connection)

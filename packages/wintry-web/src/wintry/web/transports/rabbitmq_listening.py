@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from .rabbitmq_client import CONFIRM, LOST, Link, closed, reached, wait_before
+from .rabbitmq_client import CONFIRM, LOST, Link, closed, reached
 from .rabbitmq_sending import Sending
 from .rabbitmq_topology import declare, is_first, join, listen
 from .rabbitmq_wire import GIVEN, Names, attempt_of, copied, dead, decoded
+from .waiting import wait_before
 
 logger = logging.getLogger("wintry.web")
 
@@ -182,7 +183,7 @@ class RabbitDelivery:
                 return
             except LOST as error:
                 failures += 1
-                await wait_before(failures, f"burying in {listening.names.channel!r}", error)
+                await wait_before("rabbitmq", failures, f"burying in {listening.names.channel!r}", error)
 
     async def _release(self) -> None:
         listening = self._listening

@@ -15,7 +15,7 @@ from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractExchange
 from aio_pika.exceptions import AMQPError
 
-from wintry.bus.call import is_cancelled
+from wintry.bus.cancellation import is_cancelled
 
 from .rabbitmq_client import CONFIRM, Link, closed, reached
 from .rabbitmq_topology import declare

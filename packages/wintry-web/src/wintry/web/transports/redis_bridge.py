@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from os import urandom
 from typing import Any, Final
 
-from .redis_client import LOST, Client, connect, published, reached, wait_before
+from .redis_client import LOST, Client, connect, published, reached
 from .redis_wire import LOCK, stream_of
+from .waiting import wait_before
 
 logger = logging.getLogger("wintry.web")
 
@@ -102,7 +103,7 @@ class Bridge:
                     await listening
             except LOST as error:
                 failures += 1
-                await wait_before(failures, "hearing what is PUBLISHed", error)
+                await wait_before("redis", failures, "hearing what is PUBLISHed", error)
             finally:
                 if listening is not None:
                     listening.cancel()
@@ -114,8 +115,10 @@ class Bridge:
     async def _pause(self, listening: asyncio.Task[None]) -> None:
         """Until it is time to look again, something changes, or the connection is lost."""
         changed = asyncio.get_running_loop().create_task(self._changed.wait())
-        await asyncio.wait([changed, listening], timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
+        try:
+            await asyncio.wait([changed, listening], timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
         self._changed.clear()
 
     async def _elect(self, client: Client, heard: Client) -> None:

@@ -1,4 +1,4 @@
-"""Clients of Redis with the time limits that fit what they do, and how long to wait for a broker that is away.
+"""Clients of Redis with the time limits that fit what they do.
 
 The limit of redis-py for a reply, five seconds unless told otherwise, ends a longer blocking read; and on Python 3.11
 the way in which it limits what it sends can swallow a cancellation. So it is switched off, and each exchange has a limit of ours.
@@ -8,10 +8,8 @@ Replies are taken in the form of the second protocol, which is the same from all
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from random import random
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -20,8 +18,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-
-logger = logging.getLogger("wintry.web")
 
 Client = Any
 """A client of redis-py, whose own types are those of all protocols and of both kinds of client at once."""
@@ -33,7 +29,6 @@ LOST: Final = (RedisError, OSError)
 PATIENCE: Final = 10.0
 """How many seconds a subscription is silent before it is asked whether it is still there."""
 
-LONGEST_WAIT: Final = 5.0
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
 
 
@@ -53,10 +48,12 @@ def connect(url: str, *, again: bool = True) -> Client:
 
 @asynccontextmanager
 async def reached() -> AsyncGenerator[None]:
-    """A broker that is away is a ConnectionError here, which may be tried again."""
+    """A broker that is away, or hangs, is a ConnectionError here, which may be tried again."""
     try:
         async with asyncio.timeout(REPLY):
             yield
+    except TimeoutError as error:
+        raise ConnectionError(f"redis: no answer within {REPLY:g} s") from error
     except _AWAY as error:
         raise ConnectionError(f"redis: {error}") from error
 
@@ -67,10 +64,3 @@ async def published(heard: Client) -> AsyncGenerator[tuple[str, bytes]]:
         message = await heard.get_message(timeout=PATIENCE)
         if message is not None and message["type"] == "message":
             yield message["channel"].decode(), message["data"]
-
-
-async def wait_before(failures: int, doing: str, error: Exception) -> None:
-    """Wait before the next attempt, longer after each failure."""
-    pause = min(LONGEST_WAIT, 0.05 * 2.0 ** min(failures, 20)) * (0.5 + random() / 2)
-    logger.warning("redis: %s failed with %s: %s; again in %.2g s", doing, type(error).__name__, error, pause)
-    await asyncio.sleep(pause)

@@ -17,7 +17,8 @@ from os import urandom
 from wintry.bus.errors import CapabilityError
 from wintry.bus.transports import Caps, TransportMessage
 
-from .redis_client import LOST, Client, connect, published, reached, wait_before
+from .redis_client import LOST, Client, connect, published, reached
+from .waiting import wait_before
 
 logger = logging.getLogger("wintry.web")
 
@@ -61,7 +62,7 @@ class RedisPubSub:
                         yield PubSubDelivery(channel, body, room)
             except LOST as error:
                 failures += 1
-                await wait_before(failures, f"listening to {channel!r}", error)
+                await wait_before("redis", failures, f"listening to {channel!r}", error)
 
     async def _bodies(self, channel: str) -> AsyncGenerator[bytes]:
         """What is heard until the connection is lost."""
