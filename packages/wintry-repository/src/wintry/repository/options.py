@@ -1,4 +1,8 @@
-"""Connection options, checked."""
+"""Options of connections, checked.
+
+An option comes from code as what it is, or from a settings file or the environment as text. Each checker takes both,
+and says the name, what is wanted and what it was given.
+"""
 
 from __future__ import annotations
 

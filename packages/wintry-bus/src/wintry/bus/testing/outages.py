@@ -1,4 +1,8 @@
-"""What a transport does when its broker goes away, and what several processes see of one broker."""
+"""What a transport does when its broker goes away, and what several processes see of one broker.
+
+A second process is a second transport on the same broker (`another`), in this one: that a process dies is for the tests
+of the broker's own kind. The broker is killed and started in a thread, so that whoever listens here goes on meanwhile.
+"""
 
 from __future__ import annotations
 

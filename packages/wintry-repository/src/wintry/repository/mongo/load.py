@@ -1,4 +1,8 @@
-"""Aggregates by id: one statement for any number of them."""
+"""Aggregates by id: one statement for any number of them.
+
+The server gives documents in an order of its own, and each once; the caller gets them in the order of his ids. A single
+one is asked for by equality, and needs no ordering.
+"""
 
 from __future__ import annotations
 
