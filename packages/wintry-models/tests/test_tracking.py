@@ -669,10 +669,11 @@ class TestSharedChild:
 
 @pytest.mark.contract("MODELS-045")
 class TestDuplicateChild:
-    def test_two_children_of_one_id(self) -> None:
+    @pytest.mark.parametrize("place", [0, 99])
+    def test_two_children_of_one_id(self, place: int) -> None:
         thing = product()
         before = snapshot(thing)
-        thing.batches[1].lines.insert(0, Line(qty=8, orderid="o1", sku="a"))
+        thing.batches[1].lines.insert(place, Line(qty=8, orderid="o1", sku="a"))
         for look in (lambda: diff(before, thing), lambda: info(Product).check(thing)):
             with pytest.raises(
                 DuplicateChild, match=r"^Product\.batches\['b1'\]\.lines\[\('o1', 'a'\)\]: two children"
@@ -812,3 +813,21 @@ def test_generated_code_shows_in_tracebacks() -> None:
     text = "".join(traceback.format_exception(caught.value))
     assert "<wintry.models restore of " in text
     assert "self.__post_init__()" in text
+
+
+@pytest.mark.contract("MODELS-044")
+def test_a_frozen_value_may_contain_others_of_its_class() -> None:
+    class Link(Model, frozen=True):
+        number: int
+        next: "Link | None" = None
+
+    class Chain(Model):
+        id: str = RequiredId()
+        first: Link | None = None
+
+    chain = Chain(id="a", first=Link(number=1, next=Link(number=2)))
+    assert info(Link).immutable
+    assert same(chain.copy(), chain)
+    before = snapshot(chain)
+    chain.first = Link(number=1, next=Link(number=3))
+    assert list(diff(before, chain)) == [Replace(("first",), chain.first)]

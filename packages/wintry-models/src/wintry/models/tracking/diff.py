@@ -1,8 +1,9 @@
 """From two states to the operations between them.
 
-`diff` walks the object again. If the walk meets what the snapshot met, nothing has changed. Otherwise the snapshot gets
-its form back and `changes`, generated for each class, compares old and new field by field: a leaf counts as changed
-unless `same_leaf`. Children are matched by id. Those that stay keep their order as far as possible: the longest run that
+`diff` walks the object again. If the walk meets what the snapshot met, nothing has changed. Otherwise `changes`,
+generated for each class, goes along the snapshot and compares old and new field by field: a leaf counts as changed
+unless `same_leaf`. Children that lie before the first difference of the two walks, or behind the last, are not looked
+at: what a comparison costs is what differs, not what there is. The others are matched by id. Those that stay keep their order as far as possible: the longest run that
 is still in order stays put, the others move. Value items have no identity: they are matched by position while only the
 end of the list or the inside of its items has changed; otherwise the array is replaced. On the way down a path is a
 linked `Place`.
@@ -13,21 +14,32 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from operator import itemgetter
+from itertools import compress, count
+from operator import is_not
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wintry.models.errors import DuplicateChild, IdentityChanged, InvalidValue, SharedChild
 from wintry.models.same import same_leaf
 from wintry.models.source import Source, variable
 from wintry.models.tracking.changes import ChangeSet, Insert, Key, Move, Operation, Place, Remove, Replace, Set, path_of
-from wintry.models.tracking.snapshot import Snapshot, layout, make_flatten, make_read
+from wintry.models.tracking.snapshot import (
+    END,
+    Snapshot,
+    layout,
+    leaves_of,
+    make_after,
+    make_flatten,
+    make_span,
+    read_leaves,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from wintry.models.info import ModelInfo
     from wintry.models.model import Model
 
-Node: TypeAlias = tuple[Any, ...]  # an object's old state: the object, then its values in the order of layout()
-Stayed: TypeAlias = Sequence[tuple[Node, Any, Place]]
+Stayed: TypeAlias = Sequence[tuple[int, Any, Place]]
+"""Children that stay: where the old state of each begins, what it is now, and its place."""
 
 
 def snapshot(obj: Model) -> Snapshot:
@@ -76,11 +88,24 @@ class Tracker:
         return make_flatten(self.info)
 
     @cached_property
-    def read(self) -> Callable[[Any, Callable[[], Any]], Node]:
-        return make_read(self.info)
+    def size(self) -> int | None:
+        return size_of(self.info)
 
     @cached_property
-    def changes(self) -> Callable[[Node, Any, Place, Comparison], None]:
+    def reach(self) -> int:
+        """How far behind an object, of this class or within, its id may stand."""
+        return max((len(leaves_of(cls.__wintry_info__)) for cls in self.owned), default=0)
+
+    @cached_property
+    def span(self) -> Callable[[Any], int]:
+        return make_span(self.info)
+
+    @cached_property
+    def after(self) -> Callable[[list[Any], int], int]:
+        return make_after(self.info)
+
+    @cached_property
+    def changes(self) -> Callable[[int, Any, Place, Comparison], None]:
         return make_changes(self.info)
 
     @cached_property
@@ -92,14 +117,39 @@ class Tracker:
         return self.info.id_of
 
     @cached_property
-    def old_id(self) -> Callable[[Node], Any]:
-        positions = {field.name: number for number, field in enumerate(layout(self.info), 1)}
-        return itemgetter(*(positions[field.name] for field in self.info.identity))
+    def old_id(self) -> Callable[[list[Any], int], Any]:
+        """The id of the object whose old state begins at a place."""
+        places = {field.name: number for number, field in enumerate(layout(self.info), 1)}
+        first, *others = [places[field.name] for field in self.info.identity]
+        if others:
+            return lambda items, at: tuple([items[at + place] for place in (first, *others)])
+        return lambda items, at: items[at + first]
+
+    def before(self, first: int, children: Sequence[Any], at: int) -> tuple[int, int]:
+        """How many of the children, the first of which begins at `at`, lie before `first`; and where the next begins."""
+        if self.size is not None:
+            number = min(len(children), max(0, first - at) // self.size)
+            return number, at + number * self.size
+        number = 0
+        for child in children:
+            after = at + self.span(child)
+            if after > first:
+                break
+            at, number = after, number + 1
+        return number, at
+
+    def starts(self, items: list[Any], at: int) -> tuple[list[int], int]:
+        """Where each old child of a list begins, from the one at `at` on, and where the list has ended."""
+        found, size = [], self.size
+        while items[at] is not END:
+            found.append(at)
+            at = at + size if size is not None else self.after(items, at)
+        return found, at + 1
 
     @cached_property
-    def owned(self) -> frozenset[type]:
+    def owned(self) -> frozenset[type[Model]]:
         """The classes within, itself included, whose objects may stand in one place only."""
-        found: set[type] = set()
+        found: set[type[Model]] = set()
         open_infos = [self.info]
         while open_infos:
             info = open_infos.pop()
@@ -130,28 +180,52 @@ class Tracker:
     def compare(self, old: Snapshot, new: Any, items: list[Any]) -> ChangeSet:
         """The changes to `new`, whose present state is `items`."""
         self.check_shared(new, items)
-        run = Comparison(self.info.name, old.items)
-        following = iter(old.items).__next__
+        first, rest = differing(old.items, items)
+        run = Comparison(self.info.name, old.items, first, rest, max(0, first - self.reach))
         try:
-            self.changes(self.read(following(), following), new, None, run)
+            self.changes(0, new, None, run)
         except TypeError:
             self.info.check(new)
             raise
         return ChangeSet(self.info.cls, tuple(run.out))
 
 
-class Comparison:
-    """One comparison under way: what it has found, and the snapshot that it started from."""
+def differing(old: list[Any], new: list[Any]) -> tuple[int, int]:
+    """Where in `old` the first difference to `new` is, and where what follows the last one begins.
 
-    def __init__(self, root: str, old_items: list[Any]) -> None:
+    The two ends may overlap, where something was put in or taken out between equal items.
+    """
+    common = min(len(old), len(new))
+    first = next(compress(count(), map(is_not, old, new)), common)
+    behind = next(compress(count(), map(is_not, reversed(old), reversed(new))), common)
+    return first, len(old) - behind
+
+
+class Comparison:
+    """One comparison under way: what it has found, the snapshot that it goes along, and where that differs.
+
+    Up to `first`, and from `rest` on, the object's present state has the same items. An object stands in one place only,
+    so whoever is there is unchanged, with all that it owns.
+    """
+
+    def __init__(self, root: str, items: list[Any], first: int, rest: int, before: int) -> None:
         self.root = root
+        self.items = items
+        self.first = first
+        self.rest = rest
         self.out: list[Operation] = []
-        self._old_items = old_items
+        self._before = before  # objects that begin here or later may have another id
+
+    def trial(self) -> Comparison:
+        """One beside it, whose finds are for nobody, and which takes no object for an old one."""
+        trial = Comparison(self.root, self.items, self.first, self.rest, self._before)
+        trial.positions = {}
+        return trial
 
     @cached_property
     def positions(self) -> dict[int, int]:
-        """Where each object of the snapshot stands in it, by the object's address."""
-        return {id(item): number for number, item in enumerate(self._old_items)}
+        """Where each object of the snapshot stands in it that may have another id now, by the object's address."""
+        return {id(item): number for number, item in enumerate(self.items[self._before : self.rest], self._before)}
 
     def set(self, at: Place, name: str, value: Any) -> None:
         self.out.append(Set((*path_of(at), name), value))
@@ -170,16 +244,14 @@ class Comparison:
 
     def staying(self, tracker: Tracker, stayed: Stayed) -> None:
         """Look at children matched by id: an object that is not the one it was may be an old one of another id."""
-        for node, child, place in stayed:
-            if node[0] is not child:
+        for start, child, place in stayed:
+            if self.items[start] is not child:
                 _Ownership(self.root, set(), self._known_id).keep_id(tracker.info, child, place)
 
     def _known_id(self, info: ModelInfo, obj: Any) -> Any:
         """The id that an object had in the snapshot, its present one if it was not there."""
         start = self.positions.get(id(obj))
-        if start is None:
-            return info.id_of(obj)
-        return info.tracker.old_id(tuple(self._old_items[start : start + 1 + len(info.fields)]))
+        return info.id_of(obj) if start is None else info.tracker.old_id(self.items, start)
 
 
 class _Ownership:
@@ -226,31 +298,41 @@ class _Ownership:
         self.walk(info, obj, place)
 
 
-def make_changes(info: ModelInfo) -> Callable[[Node, Any, Place, Comparison], None]:
-    """Generate `changes(old, new, at, run)`, which gives `run` the operations from the node `old` to the object `new`."""
+def make_changes(info: ModelInfo) -> Callable[[int, Any, Place, Comparison], None]:
+    """Generate `changes(start, new, at, run)`: what became of the object whose old state begins at `start`, for `run`."""
     source = Source(f"diff of {info.place}")
-    for function in (same_leaf, same_leaves, arrange_entities, arrange_values, compare_nested):
+    for function in (same_leaf, same_leaves, read_leaves, arrange_entities, arrange_values, compare_nested):
         source.bind(function, function.__name__)
-    old, new, at, run = (source.fresh(name) for name in ("old", "new", "at", "run"))
+    start, new, at, run, items = (source.fresh(name) for name in ("start", "new", "at", "run", "items"))
     cls = source.bind(info.cls, info.name)
-    fields = layout(info)
-    was = {field.name: source.fresh(f"old_{field.name}") for field in fields}
-    value = source.fresh("value")
+    value, after = source.fresh("value"), source.fresh("after")
+    was = {field.name: source.fresh(f"old_{field.name}") for field in layout(info)}
     children: list[tuple[str, str]] = []
-    with source.block(f"def changes({old}, {new}, {at}, {run}):"):
+    with source.block(f"def changes({start}, {new}, {at}, {run}):"):
         with source.block(f"if type({new}) is not {cls}:"):
             source.line(f"{run}.other_class({at}, {cls}, {new})")
-        source.line(f"{', '.join(['_', *was.values()])} = {old}" if was else "pass")
-        for field in info.arrays:
-            assert field.model is not None
+        source.line(f"{items} = {run}.items")
+        leaves = leaves_of(info)
+        names = "".join(f"{was[field.name]}, " for field in leaves)
+        if leaves:
+            source.line(f"{names}= {items}[{start} + 1 : {start} + {1 + len(leaves)}]")
+        source.line(f"{after} = {start} + {1 + len(leaves)}")
+        for field in layout(info)[len(leaves) :]:
+            if field.model is None:
+                source.line(f"{was[field.name]}, {after} = read_leaves({items}, {after}, {field.optional})")
+                continue
             nested = field.model.__wintry_info__
             tracker = source.bind(nested.tracker, f"{variable(nested.name)}_tracker")
+            if not field.is_array:
+                source.line(f"{was[field.name]} = {after}")
+                source.line(f"{after} = {after} + 1 if {items}[{after}] is None else {tracker}.after({items}, {after})")
+                continue
             arrange = "arrange_entities" if nested.is_entity else "arrange_values"
             stayed = source.fresh(f"stayed_{field.name}")
-            arguments = f"{at}, {field.name!r}, {was[field.name]}, {new}.{field.name}, {tracker}, {run}"
-            source.line(f"{stayed} = {arrange}({arguments})")
+            arguments = f"{at}, {field.name!r}, {after}, {new}.{field.name}, {tracker}, {run}"
+            source.line(f"{stayed}, {after} = {arrange}({arguments})")
             children.append((stayed, tracker))
-        for field in fields:
+        for field in layout(info):
             if field.model is not None:
                 continue
             source.line(f"{value} = {new}.{field.name}")
@@ -260,16 +342,16 @@ def make_changes(info: ModelInfo) -> Callable[[Node, Any, Place, Comparison], No
                     source.line(f"{run}.identity_changed({at}, {field.name!r}, {was[field.name]}, {value})")
                 else:
                     source.line(f"{run}.set({at}, {field.name!r}, {_kept(field.is_array, value)})")
-        for field in fields:
+        for field in layout(info):
             if field.model is not None and not field.is_array:
                 nested = field.model.__wintry_info__
                 tracker = source.bind(nested.tracker, f"{variable(nested.name)}_tracker")
                 arguments = f"{at}, {field.name!r}, {was[field.name]}, {new}.{field.name}, {tracker}, {run}"
                 source.line(f"compare_nested({arguments})")
-        old_child, child, place = (source.fresh(name) for name in ("old_child", "child", "place"))
+        place, child, child_at = (source.fresh(name) for name in ("place", "child", "child_at"))
         for stayed, tracker in children:
-            with source.block(f"for {old_child}, {child}, {place} in {stayed}:"):
-                source.line(f"{tracker}.changes({old_child}, {child}, {place}, {run})")
+            with source.block(f"for {place}, {child}, {child_at} in {stayed}:"):
+                source.line(f"{tracker}.changes({place}, {child}, {child_at}, {run})")
     return source.compiled("changes")[0]
 
 
@@ -284,8 +366,9 @@ def same_leaves(old: list[Any] | None, new: list[Any] | None) -> bool:
     return len(old) == len(new) and all(a is b or same_leaf(a, b) for a, b in zip(old, new, strict=True))
 
 
-def compare_nested(at: Place, name: str, old: Node | None, new: Any, tracker: Tracker, run: Comparison) -> None:
+def compare_nested(at: Place, name: str, start: int, new: Any, tracker: Tracker, run: Comparison) -> None:
     """The operations from a nested Model's old state to what is there now."""
+    old = run.items[start]
     if old is None or new is None:
         if old is not new:
             run.set(at, name, new)
@@ -293,75 +376,118 @@ def compare_nested(at: Place, name: str, old: Node | None, new: Any, tracker: Tr
             run.entering(tracker, new, (at, name))
         return
     info = tracker.info
-    if info.is_entity and old[0] is not new and tracker.old_id(old) != tracker.new_id(new):
+    if info.is_entity and old is not new and tracker.old_id(run.items, start) != tracker.new_id(new):
         run.out.append(Replace((*path_of(at), name), new))
         run.entering(tracker, new, (at, name))
     elif not info.frozen:
         if info.is_entity:
-            run.staying(tracker, [(old, new, (at, name))])
-        tracker.changes(old, new, (at, name), run)
-    elif (old[0] is not new or not info.immutable) and differs(old, new, (at, name), tracker, run):
+            run.staying(tracker, [(start, new, (at, name))])
+        tracker.changes(start, new, (at, name), run)
+    elif (old is not new or not info.immutable) and differs(start, new, (at, name), tracker, run):
         run.out.append(Replace((*path_of(at), name), new))
 
 
-def differs(old: Node, new: Any, at: Place, tracker: Tracker, run: Comparison) -> bool:
+def differs(start: int, new: Any, at: Place, tracker: Tracker, run: Comparison) -> bool:
     """Whether a value has changed, without an operation for it."""
-    trial = Comparison(run.root, [])
-    tracker.changes(old, new, at, trial)
+    trial = run.trial()
+    tracker.changes(start, new, at, trial)
     return bool(trial.out)
 
 
 def arrange_entities(
-    at: Place, name: str, old: list[Node], new: list[Any], tracker: Tracker, run: Comparison
-) -> Stayed:
-    """What leaves, moves and enters an array of children; gives those that stay with their old state."""
-    old_ids, new_ids = list(map(tracker.old_id, old)), list(map(tracker.new_id, new))
-    if len(set(new_ids)) != len(new_ids):
-        twice = next(key for number, key in enumerate(new_ids) if key in new_ids[:number])
+    at: Place, name: str, start: int, new: list[Any], tracker: Tracker, run: Comparison
+) -> tuple[Stayed, int]:
+    """What leaves, moves and enters an array of children, whose old state begins at `start`.
+
+    Gives those that stay and may have changed, and where the old state of the array has ended.
+    """
+    items = run.items
+    kept, start = tracker.before(run.first, new, start)
+    if kept == len(new) and items[start] is END:
+        return (), start + 1
+    starts, end = tracker.starts(items, start)
+    rest = new[kept:] if kept else new
+    old_ids, new_ids = [tracker.old_id(items, start) for start in starts], list(map(tracker.new_id, rest))
+    ids = [*map(tracker.new_id, new[:kept]), *new_ids] if kept else new_ids
+    if len(set(ids)) != len(ids):
+        twice = next(key for number, key in enumerate(ids) if key in ids[:number])
         raise DuplicateChild(run.root, path_of((at, name, twice, Key)), "two children of one id")
-    if old_ids == new_ids:
-        same_order = [(node, child, (at, name, key, Key)) for node, child, key in zip(old, new, new_ids, strict=True)]
-        run.staying(tracker, same_order)
-        return same_order
-    path = (*path_of(at), name)
     if new_ids[: len(old_ids)] == old_ids:  # it only grew at its end, as most lists do
-        for number in range(len(old_ids), len(new_ids)):
-            run.entering(tracker, new[number], (at, name, new_ids[number], Key))
-            run.out.append(Insert(path, number, new[number]))
-        grown = [(node, child, (at, name, key, Key)) for node, child, key in zip(old, new, new_ids, strict=False)]
-        run.staying(tracker, grown)
-        return grown
+        if len(new_ids) > len(old_ids):
+            path = (*path_of(at), name)
+            for number in range(kept + len(old_ids), len(new)):
+                run.entering(tracker, new[number], (at, name, ids[number], Key))
+                run.out.append(Insert(path, number, new[number]))
+        paired = zip(starts, rest, new_ids, strict=False)
+    else:
+        paired = zip(*_rearranged(at, name, starts, old_ids, rest, new_ids, kept, tracker, run), strict=True)
+    behind = run.rest
+    stayed = [
+        (start, child, (at, name, key, Key))
+        for start, child, key in paired
+        if start < behind or items[start] is not child
+    ]
+    run.staying(tracker, stayed)
+    return stayed, end
+
+
+def _rearranged(
+    at: Place,
+    name: str,
+    starts: list[int],
+    old_ids: list[Any],
+    new: list[Any],
+    new_ids: list[Any],
+    kept: int,
+    tracker: Tracker,
+    run: Comparison,
+) -> tuple[list[int], list[Any], list[Any]]:
+    """What leaves, moves and enters behind the first `kept` children; the places, objects and ids of those that stay."""
+    path = (*path_of(at), name)
     old_positions = {key: number for number, key in enumerate(old_ids)}
     present = set(new_ids)
     run.out += [Remove(path, Key(key)) for key in old_ids if key not in present]
     stayed = [(number, key) for number, key in enumerate(new_ids) if key in old_positions]
     resting = longest_increasing([old_positions[key] for _, key in stayed])
-    run.out += [Move(path, Key(key), number) for place, (number, key) in enumerate(stayed) if place not in resting]
+    run.out += [
+        Move(path, Key(key), kept + number) for place, (number, key) in enumerate(stayed) if place not in resting
+    ]
     for number, key in enumerate(new_ids):
         if key not in old_positions:
             run.entering(tracker, new[number], (at, name, key, Key))
-            run.out.append(Insert(path, number, new[number]))
-    survivors = [(old[old_positions[key]], new[number], (at, name, key, Key)) for number, key in stayed]
-    run.staying(tracker, survivors)
-    return survivors
+            run.out.append(Insert(path, kept + number, new[number]))
+    return (
+        [starts[old_positions[key]] for _, key in stayed],
+        [new[number] for number, _ in stayed],
+        [key for _, key in stayed],
+    )
 
 
-def arrange_values(at: Place, name: str, old: list[Node], new: list[Any], tracker: Tracker, run: Comparison) -> Stayed:
-    """What leaves and enters an array of value objects; gives those whose inside may have changed."""
-    path, common = (*path_of(at), name), min(len(old), len(new))
-    paired = [(old[number], new[number], (at, name, number, int)) for number in range(common)]
-    if len(old) == len(new) and not tracker.info.frozen:
-        return paired
-    if any(differs(node, item, place, tracker, run) for node, item, place in paired):
+def arrange_values(
+    at: Place, name: str, start: int, new: list[Any], tracker: Tracker, run: Comparison
+) -> tuple[Stayed, int]:
+    """What leaves and enters an array of value objects; gives those whose inside may have changed, and where it ends."""
+    kept, start = tracker.before(run.first, new, start)
+    if kept == len(new) and run.items[start] is END:
+        return (), start + 1
+    starts, end = tracker.starts(run.items, start)
+    path, length = (*path_of(at), name), kept + len(starts)
+    paired = [
+        (start, item, (at, name, number, int))
+        for number, (start, item) in enumerate(zip(starts, new[kept:], strict=False), kept)
+    ]
+    if length == len(new) and not tracker.info.frozen:
+        return paired, end
+    if any(differs(start, item, place, tracker, run) for start, item, place in paired):
         for number, item in enumerate(new):
             run.entering(tracker, item, (at, name, number, int))
         run.out.append(Replace(path, list(new)))
-        return []
-    run.out += [Remove(path, number) for number in range(common, len(old))]
-    for number in range(common, len(new)):
+        return (), end
+    run.out += [Remove(path, number) for number in range(len(new), length)]
+    for number in range(length, len(new)):
         run.entering(tracker, new[number], (at, name, number, int))
         run.out.append(Insert(path, number, new[number]))
-    return []
+    return (), end
 
 
 def longest_increasing(numbers: list[int]) -> set[int]:

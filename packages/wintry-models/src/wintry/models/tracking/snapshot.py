@@ -4,8 +4,9 @@ A snapshot is one flat list, made by a function that is generated for the class:
 aggregate, in a fixed order, arrays closed by a mark. It copies references, not values. While nothing has been changed,
 the same walk meets the very same objects at the same places, so that unchanged means: two lists are identical item by
 item. No `==` is asked, which makes this both the fastest comparison and the strictest; `1` turned into `True` cannot
-hide. Only where the lists differ does `diff` look closer, and for that `read` gives the flat list its form back:
-a tuple an object, in the order of `layout`, with a list for each array.
+hide. Only where the lists differ does `diff` look closer. An object's state begins with the object, then come its
+fields in the order of `layout`; it has a place in the list, and `after` tells where the next one begins. `span` tells
+the same of an object as it is now, without its state.
 """
 
 from __future__ import annotations
@@ -110,47 +111,81 @@ def _emit_child(source: Source, nested: ModelInfo, value: str, out: str, around:
         _emit_object(source, nested, value, out, around)
 
 
-def make_read(info: ModelInfo) -> Callable[[Any, Callable[[], Any]], tuple[Any, ...]]:
-    """Generate `read(object, next)`: the tuple of an object whose state `next()` gives item by item."""
-    source = Source(f"snapshot of {info.place}, read")
-    obj, following = source.fresh(variable(info.name)), source.fresh("next")
-    for function in (read_list, read_leaves):
-        source.bind(function, function.__name__)
-    values = [obj]
+def size_of(info: ModelInfo) -> int | None:
+    """The length of an object's state, where all objects of the class have the same: it has leaves only."""
+    return 1 + len(info.fields) if all(field.model is None and not field.is_array for field in info.fields) else None
+
+
+def leaves_of(info: ModelInfo) -> list[FieldInfo]:
+    """The fields that stand right behind the object, one item each."""
+    return [field for field in info.fields if field.model is None and not field.is_array]
+
+
+def make_span(info: ModelInfo) -> Callable[[Any], int]:
+    """Generate `span(object)`: the length of the object's state."""
+    source = Source(f"span of {info.place}")
+    obj = source.fresh(variable(info.name))
+    terms = [str(1 + len(leaves_of(info)))]
     for field in layout(info):
-        tracker = ""
+        value = f"{obj}.{field.name}"
         if field.model is not None:
             nested = field.model.__wintry_info__
-            tracker = source.bind(nested.tracker, f"{variable(nested.name)}_tracker")
-        if not field.is_array:
-            read = source.bind(read_nested, "read_nested")
-            values.append(f"{read}({tracker}, {following})" if tracker else f"{following}()")
-        elif tracker:
-            values.append(f"read_list({tracker}, {following})")
-        else:
-            values.append(f"read_leaves({following}, {field.optional})")
-    with source.block(f"def read({obj}, {following}):"):
-        source.line(f"return ({', '.join(values)},)")
-    return source.compiled("read")[0]
+            size, tracker = size_of(nested), source.bind(nested.tracker, f"{variable(nested.name)}_tracker")
+            if field.is_array:
+                terms.append(f"1 + {size} * len({value})" if size else f"1 + sum(map({tracker}.span, {value}))")
+            else:
+                terms.append(f"(1 if {value} is None else {size or f'{tracker}.span({value})'})")
+        elif field.is_array:
+            terms.append(f"(1 if {value} is None else 2 + len({value}))" if field.optional else f"1 + len({value})")
+    with source.block(f"def span({obj}):"):
+        source.line(f"return {' + '.join(terms)}")
+    return source.compiled("span")[0]
 
 
-def read_nested(tracker: Any, following: Callable[[], Any]) -> tuple[Any, ...] | None:
-    obj = following()
-    found: tuple[Any, ...] | None = None if obj is None else tracker.read(obj, following)
-    return found
+def make_after(info: ModelInfo) -> Callable[[list[Any], int], int]:
+    """Generate `after(items, at)`: where the state that begins at `at` has ended."""
+    source = Source(f"states of {info.place}")
+    source.bind(END, "END")
+    items, at = source.fresh("items"), source.fresh("at")
+    with source.block(f"def after({items}, {at}):"):
+        source.line(f"{at} += {1 + len(leaves_of(info))}")
+        for field in layout(info):
+            step = f"{at} += 1"
+            if field.model is not None:
+                nested = field.model.__wintry_info__
+                tracker = source.bind(nested.tracker, f"{variable(nested.name)}_tracker")
+                size = size_of(nested)
+                step = f"{at} += {size}" if size else f"{at} = {tracker}.after({items}, {at})"
+            if not field.is_array and field.model is None:
+                continue
+            if field.is_array and not field.optional:
+                _emit_to_end(source, items, at, step)
+                continue
+            with source.block(f"if {items}[{at}] is None:"):
+                source.line(f"{at} += 1")
+            with source.block("else:"):
+                if field.is_array:
+                    source.line(f"{at} += 1")  # PRESENT
+                    _emit_to_end(source, items, at, step)
+                else:
+                    source.line(step)
+        source.line(f"return {at}")
+    return source.compiled("after")[0]
 
 
-def read_list(tracker: Any, following: Callable[[], Any]) -> list[tuple[Any, ...]]:
-    items = []
-    while (obj := following()) is not END:
-        items.append(tracker.read(obj, following))
-    return items
+def _emit_to_end(source: Source, items: str, at: str, step: str) -> None:
+    with source.block(f"while {items}[{at}] is not END:"):
+        source.line(step)
+    source.line(f"{at} += 1")
 
 
-def read_leaves(following: Callable[[], Any], optional: bool) -> list[Any] | None:
-    if optional and following() is None:
-        return None
-    items = []
-    while (item := following()) is not END:
-        items.append(item)
-    return items
+def read_leaves(items: list[Any], at: int, optional: bool) -> tuple[list[Any] | None, int]:
+    """The list of scalars that begins at `at`, and where it has ended."""
+    if optional:
+        if items[at] is None:
+            return None, at + 1
+        at += 1
+    end = at
+    while items[end] is not END:
+        end += 1
+    return items[at:end], end + 1
