@@ -141,9 +141,17 @@ class ModelInfo:
     @cached_property
     def immutable(self) -> bool:
         """Whether an instance can never change: a frozen value object of scalars and of others like it."""
-        if self.is_entity or not self.frozen:
-            return False
-        return all(not f.is_array and (f.model is None or info(f.model).immutable) for f in self.fields)
+        seen: set[type[Model]] = set()
+        waiting = [self]
+        while waiting:  # a class may contain itself
+            each = waiting.pop()
+            if each.cls in seen:
+                continue
+            if each.is_entity or not each.frozen or any(field.is_array for field in each.fields):
+                return False
+            seen.add(each.cls)
+            waiting += [info(field.model) for field in each.fields if field.model is not None]
+        return True
 
     @cached_property
     def id_of(self) -> Callable[[Any], Any]:

@@ -170,12 +170,16 @@ class ChangeSet:
 
 def _at(obj: Any, path: Path) -> Any:
     for part in path:
+        if obj is None:
+            raise LookupError(f"there is nothing that could have {part!r}: the change set is of another state")
         if isinstance(part, str):
             obj = getattr(obj, part)
         elif isinstance(part, int):
             obj = obj[part]
         else:
             obj = obj[_position(obj, part)]
+    if obj is None:
+        raise LookupError(f"there is nothing at {path!r}: the change set is of another state")
     return obj
 
 
