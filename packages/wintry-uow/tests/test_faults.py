@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -370,6 +371,17 @@ async def test_a_pool_that_runs_dry_names_the_units_that_hold_it(opened: Any, fr
                     await uow.products.get("TABLE")
             leave.set()
         assert nothing_is_out(world)
+
+
+@pytest.mark.contract("UOW-309")
+async def test_a_pool_of_sqlite_that_runs_dry_says_so(opened: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    async with opened(default={"url": url, "pool_size": 1, "acquire_timeout": 0.1}) as world:
+        await start(world)
+        async with world.uow(read_only=True) as uow:
+            await uow.products.get("TABLE")
+            with pytest.raises(Unreachable, match="all 1 connections for reading are in use: end units sooner"):
+                await asyncio.create_task(world.products.count())
 
 
 @pytest.mark.contract("UOW-309")

@@ -98,6 +98,54 @@ async def test_a_cancellation_during_the_commit_comes_when_the_commit_was_told(
     assert await world.products.count() == 3
 
 
+class Slow(UnitHook):
+    """Waits while it is told of a commit."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        self.log = log
+        self.name = name
+
+    async def after_commit(self, unit: Unit) -> None:
+        await asyncio.sleep(0.001)
+        self.log.append(f"{self.name} was told")
+
+
+@pytest.mark.contract("UOW-313")
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_cancellation_that_comes_too_late_disturbs_no_hook(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, task = list[str](), asyncio.current_task()
+    assert task is not None
+    await world.stock()
+    with monkeypatch.context() as patch, use_hooks(Slow(log, "one"), Slow(log, "two")):
+        at_the_commit(lambda: task.cancel(), patch)
+        with pytest.raises(asyncio.CancelledError):
+            async with world.uow as uow:
+                await uow.products.create(entity=world.Product(sku="CANCELLED"))
+                await uow.commit()
+        task.uncancel()
+    assert log == ["one was told", "two was told"]
+    assert await world.products.count() == 2
+
+
+@pytest.mark.contract("UOW-313")
+async def test_a_cancellation_of_one_hook_keeps_no_other_from_being_told(world: Any) -> None:
+    log, task = list[str](), asyncio.current_task()
+    assert task is not None
+
+    class Cancels(UnitHook):
+        async def after_commit(self, unit: Unit) -> None:
+            task.cancel()
+            await asyncio.sleep(0)
+            log.append("it went on")
+
+    with pytest.raises(asyncio.CancelledError), use_hooks(Cancels(), Slow(log, "two")):
+        async with world.uow as uow:
+            await uow.products.create(entity=world.Product(sku="TABLE"))
+            await uow.commit()
+    task.uncancel()
+    assert log == ["two was told"]
+
+
 @pytest.mark.contract("UOW-052")
 async def test_each_commit_is_told_with_what_is_its_own(world: Any) -> None:
     hook = Told()

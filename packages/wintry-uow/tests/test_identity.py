@@ -3,11 +3,15 @@
 import asyncio
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from wintry.uow import AlreadyExists, ConcurrentModification, NotFound
+from wintry.models import Model, RequiredId
+from wintry.repository import Backends, Repository
+from wintry.uow import AlreadyExists, ConcurrentModification, NotFound, Unit
 
 pytestmark = pytest.mark.anyio
 
@@ -240,3 +244,26 @@ async def test_an_id_that_a_set_based_delete_freed_can_be_created(world: Any) ->
         await uow.commit()
 
     assert (await world.products.get("CHAIR")).name == "new"
+
+
+class Note(Model):
+    id: str = RequiredId()
+
+
+class Notes(Repository[Note, str], entity=Note): ...
+
+
+@pytest.mark.parametrize("first", ["session", "delete"])
+@pytest.mark.contract("UOW-020")
+async def test_the_first_call_of_a_unit_may_be_any(first: str, tmp_path: Path) -> None:
+    async with Backends(default=f"sqlite:///{tmp_path / 'shop.db'}") as backends:
+        notes = Notes(backends)  # whose table is made by the first call
+        async with Unit([backends["default"]]) as unit:
+            if first == "session":
+                session = await notes.session()
+                await session.execute(sa.text("INSERT INTO notes (id, _version) VALUES ('a', 1)"))
+                await unit.commit()
+            else:
+                with pytest.raises(NotFound):
+                    await notes.delete(entity=Note(id="a"))
+        assert await notes.count() == (first == "session")

@@ -189,3 +189,16 @@ async def test_a_commit_that_fails_half_way_says_what_was_committed(opened: Any)
 
         assert caught.value.__notes__ == ["already committed: default"]
         assert await world.products.count() == 1
+
+
+@pytest.mark.contract("UOW-061")
+async def test_a_set_based_delete_of_an_inner_unit_that_forgot_to_commit_dooms_the_outer_one(world: Any) -> None:
+    await world.stock()
+
+    with pytest.raises(UnitAborted, match="left without commit"):
+        async with world.uow as outer:
+            async with world.uow as inner:
+                await inner.products.delete_all()
+            await outer.commit()
+
+    assert await world.products.count() == 1

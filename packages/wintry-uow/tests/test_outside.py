@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from wintry.uow import ConcurrentModification
+from wintry.models import Model, RequiredId
+from wintry.repository import Backends, Repository
+from wintry.uow import ConcurrentModification, Unit
 
 pytestmark = [pytest.mark.anyio, pytest.mark.contract("UOW-034")]
 
@@ -147,3 +149,29 @@ async def test_an_upsert_replaces_the_whole_whoever_was_there(world: Any) -> Non
 
     stored = await world.products.one("TABLE")
     assert (stored.name, stored.batches[0].quantity) == ("", 4)
+
+
+async def test_what_changed_inside_of_what_the_unit_took_away_comes_back(opened: Any) -> None:
+    class Address(Model):
+        city: str
+
+    class Person(Model):
+        id: str = RequiredId()
+        address: Address | None = None
+
+    class People(Repository[Person, str], entity=Person): ...
+
+    async with Backends(default="memory://") as backends:
+        people = People(backends)
+        await people.create(entity=Person(id="a", address=Address(city="Rome")))
+        mine = await people.one("a")
+        assert mine.address is not None
+        mine.address.city = "Oslo"
+
+        async with Unit([backends["default"]]) as unit:
+            (await people.one("a")).address = None
+            await people.update(entity=mine)
+            await unit.commit()
+
+        stored = await people.one("a")
+        assert stored.address == Address(city="Oslo")

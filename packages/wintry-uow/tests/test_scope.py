@@ -273,3 +273,14 @@ async def test_a_unit_leaves_nothing_behind_in_the_index_of_live_objects(world: 
             await uow.commit()
 
     assert len(identity._holders) == before, "the one private name that a test reads: a leak has no other sign"
+
+
+@pytest.mark.contract("UOW-007")
+async def test_a_set_based_delete_that_is_not_committed_is_told(world: Any) -> None:
+    await world.stock()
+
+    with pytest.warns(UncommittedChanges, match="1 set-based statements on 'default'"):
+        async with world.uow as uow:
+            await uow.products.delete_all()
+
+    assert await world.products.count() == 1

@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from wintry.models import same
+from wintry.models import Field, Model, RequiredId, same
 from wintry.models.tracking import diff, snapshot
-from wintry.repository import Backends
+from wintry.repository import Backends, Repository
 from wintry.repository.backend import Delete, Insert, Update
 from wintry.repository.errors import (
     AlreadyExists,
@@ -298,6 +298,23 @@ async def test_a_unique_value_of_a_batch_is_named(backend: SqlBackend, store: An
     with pytest.raises(AlreadyExists) as caught:
         await store.add(*many)
     assert (caught.value.field, caught.value.value) == ("id, day", (5, moment))
+
+
+@pytest.mark.contract("REPO-205")
+@pytest.mark.parametrize("taken", [1.0, -0.25, 1e15, 1e-7, 1.7976931348623157e308])
+async def test_a_unique_float_of_a_batch_is_named(taken: float, postgres_url: str) -> None:
+    class Measured(Model):
+        id: int = RequiredId()
+        width: float = Field(unique=True)
+
+    class Measures(Repository[Measured, int], entity=Measured): ...
+
+    async with Backends(default=postgres_url) as backends:
+        measures = Measures(backends)
+        await measures.create(entity=Measured(id=1, width=taken))
+        with pytest.raises(AlreadyExists) as caught:
+            await measures.create_many(entities=[Measured(id=2, width=2.5), Measured(id=3, width=taken)])
+        assert (caught.value.field, caught.value.value) == ("width", taken)
 
 
 async def test_after_an_error_over_the_driver_nothing_is_committed(

@@ -83,7 +83,8 @@ Operation: TypeAlias = Insert | Update | Delete
 class Execution(Protocol):
     """One transaction on one backend; nothing is opened before its first statement.
 
-    Attributes of the kinds of store: `connection`, `session` and `driver` on SQL, `store` in memory.
+    Attributes of the kinds of store: `connection`, `session` and `driver` on SQL, `client_session` on MongoDB, `store` in
+    memory.
     """
 
     @property
@@ -256,10 +257,6 @@ class Session(Protocol):
         """A set-based statement has run on `model`: what is known of its objects may be old."""
         ...
 
-    async def finish(self) -> None:
-        """The call that asked for this session is done."""
-        ...
-
 
 class SessionProvider(Protocol):
     """What `current` holds: a running unit of work."""
@@ -283,6 +280,14 @@ def refuse_subclass(model: type[Model]) -> None:
             f"it has its identity from {root}, and no store keeps the classes of one identity apart yet",
             f"make a repository of {root}, or put what both have into a Model without an id field and derive both from it",
         )
+
+
+async def resource(execution: Execution, name: str) -> Any:
+    """What the store's own library calls the transaction, by the attribute that holds it; None where there is none."""
+    begin = getattr(execution, "begin", None)
+    if begin is not None:
+        await begin()
+    return getattr(execution, name, None)
 
 
 def running(backend: Backend) -> Session | None:

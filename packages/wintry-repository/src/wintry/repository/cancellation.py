@@ -32,6 +32,17 @@ def put_off() -> None:
     task.cancel()
 
 
+async def held_off() -> bool:
+    """Whether a cancellation was put off; it strikes nothing from here on, until the caller raises it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            return True
+    return False
+
+
 async def raise_put_off() -> None:
     """Raise the cancellation that was put off, if there is one: the last that a commit does."""
     task = asyncio.current_task()

@@ -18,7 +18,7 @@ from typing_extensions import TypeVar, dataclass_transform
 from wintry.models import Model, info
 from wintry.models.tracking import diff, snapshot
 
-from .backend import DELETED, UNKNOWN, Session, running
+from .backend import DELETED, UNKNOWN, Session, resource, running
 from .calls import Call, fetch, handed_out, locking
 from .connections import Backends  # a container reads this hint at run time
 from .definition import COUNT, DELETE_ALL, DELETE_BY_ID, EXISTS, FIND, Definition, entity_of
@@ -228,6 +228,8 @@ class Repository(Connected, Generic[T, Id]):
         """
         object = self._own(entity)
         key = info(self.model).id_of(object)
+        if self.backends.unready:
+            await self.backends.ready(self.backend)
         session = self.joined()
         if session is not None:
             stored = await fetch(session, self.model, key)
@@ -277,10 +279,11 @@ class Repository(Connected, Generic[T, Id]):
         session = self.joined()
         if session is None:
             raise RepositoryError(f"{type(self).__qualname__}.session(): no unit of work runs here; enter one first")
+        if self.backends.unready:
+            await self.backends.ready(self.backend)
         await session.before_read(frozenset({self.model}))
         session.writes()
-        execution = await session.begin()
-        found = getattr(execution, "session", None)
+        found = await resource(await session.begin(), "session")
         if found is None:
             place = f"{type(self).__qualname__}.session"
             raise Unsupported(place, f"the backend '{self.backend.name}' ({self.backend.kind}) has no SQL session")

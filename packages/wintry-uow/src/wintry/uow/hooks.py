@@ -8,11 +8,14 @@ it would run a unit again that is already stored.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
+
+from wintry.repository.cancellation import held_off
 
 if TYPE_CHECKING:
     from wintry.repository.backend import Operation
@@ -56,10 +59,19 @@ def hooks_in_use() -> tuple[UnitHook, ...]:
     return _hooks.get()
 
 
-async def tell(steps: Iterable[Callable[[Unit], Awaitable[None]]], unit: Unit) -> None:
-    """Take each step; an error in one is logged and keeps no other from running."""
+async def tell(steps: Sequence[Callable[[Unit], Awaitable[None]]], unit: Unit) -> None:
+    """Take each step; an error in one is logged and keeps no other from running.
+
+    A cancellation that comes meanwhile ends the step that it meets, and is raised when all were taken; so is one that a
+    commit has put off, which meets none.
+    """
+    cancelled = await held_off()
     for step in steps:
         try:
             await step(unit)
+        except asyncio.CancelledError:
+            cancelled = True
         except Exception:
             log.exception("A hook failed after its unit of work had ended: %r", step)
+    if cancelled:
+        raise asyncio.CancelledError

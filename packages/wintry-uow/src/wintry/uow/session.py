@@ -36,7 +36,18 @@ log = logging.getLogger("wintry.uow")
 class UnitSession:
     """One unit on one backend; implements `wintry.repository.backend.Session`."""
 
-    __slots__ = ("_unit", "backend", "execution", "held", "map", "operations", "sought", "tracking", "written")
+    __slots__ = (
+        "_unit",
+        "backend",
+        "execution",
+        "held",
+        "map",
+        "operations",
+        "sought",
+        "statements",
+        "tracking",
+        "written",
+    )
 
     def __init__(self, unit: Unit, backend: Backend, *, tracking: bool) -> None:
         self._unit = unit
@@ -47,6 +58,7 @@ class UnitSession:
         self.map = IdentityMap()
         self.sought = Sought()
         self.operations: list[Operation] = []
+        self.statements = 0  # set-based ones of this transaction, which leave no operation
         self.written = False
 
     # What repositories call.
@@ -142,10 +154,8 @@ class UnitSession:
 
     def evict(self, model: type[Model]) -> None:
         """A set-based statement has run: rows of `model` are read again before they count."""
+        self.statements += 1
         self.map.evict(model)
-
-    async def finish(self) -> None:
-        """The call is done; the unit goes on."""
 
     # What the unit calls.
 
@@ -222,6 +232,7 @@ class UnitSession:
         self.map.turn()
         self.sought.clear()
         self.operations = []
+        self.statements = 0
 
     def _refused(self, error: BaseException) -> None:
         """Abort the unit by `error`, or by the conflict that it means here, which is raised in its place."""

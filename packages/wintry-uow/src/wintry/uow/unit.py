@@ -22,8 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from wintry.models.errors import OwnershipError
-from wintry.repository.backend import Backend, Execution, Operation, SessionProvider, current
-from wintry.repository.cancellation import raise_put_off
+from wintry.repository.backend import Backend, Execution, Operation, SessionProvider, current, resource
 from wintry.repository.errors import NotFound, UnitAborted, Unsupported
 
 from . import versions
@@ -66,7 +65,7 @@ class Options:
 
 DEFAULTS: Final = Options()
 
-RESOURCES: Final = ("connection", "session", "driver", "store")
+RESOURCES: Final = ("connection", "session", "driver", "client_session", "store")
 """The attributes of an `Execution` that hold what the store's own library calls the transaction."""
 
 
@@ -130,7 +129,7 @@ class Unit:
             await self._undo()
         finally:
             if rolled_back:
-                await tell((hook.after_rollback for hook in self._hooks), self)
+                await tell([hook.after_rollback for hook in self._hooks], self)
             if dropped:
                 text = "\n  ".join(("a unit of work was left without commit(), and this was rolled back:", *dropped))
                 warnings.warn(UncommittedChanges(text), stacklevel=3)
@@ -157,10 +156,11 @@ class Unit:
         for session in self._sessions.values():
             session.turn()
             session.held.release()
-        await tell((hook.after_commit for hook in self._hooks), self)
-        for session in self._sessions.values():
-            session.written = False
-        await raise_put_off()
+        try:
+            await tell([hook.after_commit for hook in self._hooks], self)
+        finally:
+            for session in self._sessions.values():
+                session.written = False
 
     async def rollback(self) -> None:
         """Undo what is not committed. Objects stay readable, and are no longer tracked; the unit can go on."""
@@ -168,7 +168,7 @@ class Unit:
         await self._undo()
         self._aborted = None
         self._settled = True
-        await tell((hook.after_rollback for hook in self._hooks), self)
+        await tell([hook.after_rollback for hook in self._hooks], self)
 
     async def flush(self) -> None:
         """Store what changed, inside the transaction."""
@@ -209,12 +209,8 @@ class Unit:
         self.check()
         for backend in self._backends or tuple(self._sessions):
             session = self.session(backend)
-            execution = session.open()
-            begin = getattr(execution, "begin", None)
-            if begin is not None:
-                await begin()
             for name in RESOURCES:
-                found = getattr(execution, name, None)
+                found = await resource(session.open(), name)
                 if isinstance(found, kind):
                     session.claim()
                     return found
@@ -296,8 +292,13 @@ class Unit:
 
     @property
     def stored(self) -> int:
-        """How many operations this transaction has stored."""
-        return sum(len(session.operations) for session in self._sessions.values())
+        """How many operations and set-based statements this transaction has stored."""
+        return sum(len(session.operations) + session.statements for session in self._sessions.values())
+
+    @property
+    def pending(self) -> int:
+        """How many operations a flush would store."""
+        return sum(len(session.pending()) for session in self._sessions.values())
 
     def session(self, backend: Backend) -> UnitSession:
         """The session on a backend that this unit covers. Raises `UnitError` for another one."""
@@ -363,9 +364,14 @@ class Unit:
 
     def _left_over(self) -> list[str]:
         try:
-            return [described(operation) for operation in self._operations()]
+            left = [described(operation) for operation in self._operations()]
         except OwnershipError as error:
-            return [str(error)]
+            left = [str(error)]
+        return left + [
+            f"{session.statements} set-based statements on {backend.name!r}"
+            for backend, session in self._sessions.items()
+            if session.statements
+        ]
 
 
 class Joined:
@@ -395,7 +401,7 @@ class Joined:
         """End the block: doom the outer unit if it failed, or dropped changes."""
         if error is not None:
             self.unit.abort("a unit of work that had joined this one failed", error)
-        elif self.unit.healthy and len(self.unit.changes()) != self._marked:
+        elif self.unit.healthy and self.unit.stored + self.unit.pending != self._marked:
             self.unit.abort("a unit of work that had joined this one changed something and was left without commit()")
 
 

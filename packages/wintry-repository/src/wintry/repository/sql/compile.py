@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import sqlalchemy as sa
 
@@ -20,7 +20,7 @@ from ..backend import Execution
 from ..errors import Unsupported
 from ..language.operators import Operator
 from ..language.tree import Path
-from ..plan import Always, And, Compare, Expr, Not, Or, Parameter, QueryPlan, Some, walk
+from ..plan import Always, And, Compare, Expr, Not, Or, Parameter, QueryPlan, Some, settled, walk
 from .dialects.protocol import Condition, Convert, Expressions
 from .layout import Children, Embedded, Leaf, Node, Scalars, Shape
 from .load import Reader
@@ -45,7 +45,7 @@ class SqlQuery:
         """Run it in `execution` with `values` in the order of the plan's parameters."""
         assert isinstance(execution, SqlExecution), "an execution of this backend"
         verb = self.plan.verb
-        if self._folds and _fold(self.plan.where, values) is False:
+        if self._folds and self.plan.where is not None and settled(self.plan.where, values) is False:
             return [] if verb == "find" else False if verb == "exists" else 0
         row = tuple([bind(values) for bind in self._binders])
         if verb == "delete":
@@ -299,33 +299,6 @@ def _searchable(expression: Expr, node: Node) -> bool:
 
 def _indexed(node: Node, column: sa.Column[Any]) -> bool:
     return any(column is next(iter(index.columns), None) for index in node.table.indexes)
-
-
-_UNKNOWN: Final = None
-
-
-def _fold(expression: Expr | None, values: Values) -> bool | None:
-    """What `expression` is for every row, as far as the values alone tell."""
-    match expression:
-        case Always(value):
-            return value
-        case Compare(operator=Operator.IN, parameters=(parameter,)) if not values[parameter.index]:
-            return False
-        case Compare(operator=Operator.NOT_IN, parameters=(parameter,)) if not values[parameter.index]:
-            return True
-        case And(items):
-            folded = [_fold(item, values) for item in items]
-            return False if False in folded else _UNKNOWN if _UNKNOWN in folded else True
-        case Or(items):
-            folded = [_fold(item, values) for item in items]
-            return True if True in folded else _UNKNOWN if _UNKNOWN in folded else False
-        case Not(item):
-            inner = _fold(item, values)
-            return _UNKNOWN if inner is _UNKNOWN else not inner
-        case Some(_, where) if _fold(where, values) is False:
-            return False
-        case _:
-            return _UNKNOWN
 
 
 def _is_not_true(condition: Condition) -> Condition:

@@ -20,7 +20,7 @@ from wintry.models.source import Source, variable
 from . import names
 from .dialects.protocol import Expressions
 from .layout import GAP, Children, Embedded, Leaf, Node, Scalars, Shape
-from .statements import Row, Step
+from .statements import Row
 
 Key: TypeAlias = Row
 """The primary key of a row: encoded values in the order of the columns."""
@@ -154,10 +154,6 @@ class TableWriter:
 
     def _text(self, statement: sa.ClauseElement) -> str:
         return str(statement.compile(dialect=self._compiler))
-
-    def step(self, text: str, rows: Sequence[Row], columns: tuple[str, ...] = ()) -> Step:
-        """An unguarded step on this table."""
-        return Step(text, self.node, columns, rows=list(rows))
 
 
 def as_json(values: list[Any], kind: type, say: Expressions) -> str:

@@ -358,9 +358,18 @@ def _place(step: Step, error: asyncpg.UniqueViolationError) -> int:
     places = [step.columns.index(name) for name in names]
     wanted = found["values"]
     for at, row in enumerate(step.rows):
-        if ", ".join(_shown(row[place]) for place in places) == wanted:
+        values = [row[place] for place in places]
+        if ", ".join(map(_shown, values)) == wanted or _is_float(values, wanted):
             return at
     return -1
+
+
+def _is_float(values: list[Any], wanted: str) -> bool:
+    """Whether a single value is a float that `wanted` spells, which may be in another way than Python's."""
+    try:
+        return len(values) == 1 and isinstance(values[0], float) and values[0] == float(wanted)
+    except ValueError:
+        return False
 
 
 def _shown(value: Any) -> str:

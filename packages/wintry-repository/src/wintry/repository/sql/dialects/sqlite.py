@@ -344,6 +344,11 @@ class SQLite:
         """The error of the taxonomy that an error of the driver means."""
         if isinstance(error, StoreError):
             return error
+        if isinstance(error, sa.exc.TimeoutError):
+            return Unreachable(
+                f"{self}: all {self._options.pool_size} connections for reading are in use: end units sooner, "
+                "or raise pool_size"
+            )
         code = _code(error)
         if code in _BUSY:
             return Conflict(f"{self}: another process kept the database locked: run the unit again")
