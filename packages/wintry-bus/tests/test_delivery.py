@@ -635,6 +635,26 @@ async def test_draining_gives_back_what_has_not_begun_without_counting_it() -> N
     assert [row.attempts for row in rows] == [1, 1, 1]
 
 
+@pytest.mark.contract("BUS-084")
+async def test_draining_may_be_asked_for_again() -> None:
+    gate = asyncio.Event()
+
+    class Stuck(MessageQueue):
+        @command_handler
+        async def go(self, command: Go) -> None:
+            for name in command.names:
+                self.register(Went(name=name, key=name))
+
+        @event_handler(background=True)
+        async def went(self, event: Went) -> None:
+            await gate.wait()
+
+    bus = Stuck(runtime=Runtime(limits=Limits(concurrency=1)))
+    await bus.handle(Go(names=("a", "b", "c")))
+    for _ in range(2):
+        await asyncio.wait_for(bus.drain(0.01), 10.0)
+
+
 @pytest.mark.contract("BUS-085")
 async def test_health_tells_what_waits_and_what_is_parked(runtime: Runtime) -> None:
     bus = Steps(runtime)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from wintry.bus import Command, Event, command_handler, event_handler
 from wintry.bus.errors import AlreadyHandled
-from wintry.bus.journal import Known, Row
+from wintry.bus.journal import Known, Row, housekeeping
 from wintry.bus.journal.home import UnitJournal
+from wintry.bus.journal.housekeeping import Duty
+from wintry.bus.journal.relay import Relay
 from wintry.bus.stores import home_on, journal_on, queue_on
 from wintry.bus.transports import TransportMessage
 from wintry.repository import Backends
@@ -293,3 +295,34 @@ async def until_listening(queue: Any) -> None:
     async with asyncio.timeout(10):
         while not queue._listeners.get("c"):
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.contract("BUS-367")
+async def test_a_store_that_is_down_keeps_no_other_from_its_housekeeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Passing:
+        async def recover(self, *, grace: float) -> None:
+            done.append("moved")
+
+    async def down() -> None:
+        raise ConnectionError("away")
+
+    async def purge() -> None:
+        done.append("purged")
+
+    class Mine:
+        async def take(self, seconds: float) -> bool:
+            return True
+
+    relay, duty = cast(Relay, Passing()), cast(Duty, Mine())
+    monkeypatch.setattr(housekeeping, "PAUSE", 0.01)
+    keeping = housekeeping.Housekeeping([relay], [down], duty, [down, purge])
+    with pytest.raises(ConnectionError):
+        await keeping.recover(grace=0.0)
+    assert done == ["moved"]
+    keeping.start()
+    async with asyncio.timeout(10):
+        while "purged" not in done:
+            await asyncio.sleep(0.01)
+    await keeping.stop()

@@ -322,11 +322,11 @@ class Dispatcher:
         if self._runtime.journal is not None:
             await self._stop_taking()
             self._queue.clear()
-        while self._workers or self._others or self._queue:
+        while tasks := [*self._workers, *self._others]:
             left = until - loop.time()
             if left <= 0:
                 break
-            await asyncio.wait([*self._workers, *self._others], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         await self._stop_taking()
         rest = [*self._workers, *self._others]
         await end(rest)

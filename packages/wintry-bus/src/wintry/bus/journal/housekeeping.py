@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from .home import Home
@@ -52,10 +53,7 @@ class Housekeeping:
 
     async def recover(self, *, grace: float) -> None:
         """Take over what processes of this host have left, and move what was stored `grace` seconds ago or before."""
-        for recovery in self._recoveries:
-            await recovery()
-        for relay in self._relays:
-            await relay.recover(grace=grace)
+        await in_turn(*self._recoveries, *(partial(relay.recover, grace=grace) for relay in self._relays))
 
     def start(self) -> None:
         """Begin the loop."""
@@ -79,11 +77,12 @@ class Housekeeping:
         next_purge = loop.time() + PAUSE
         while True:
             await asyncio.sleep(PAUSE)
+            steps: list[Step] = [partial(self.recover, grace=PAUSE)]
+            if loop.time() >= next_purge:
+                next_purge = loop.time() + PURGE_EVERY
+                steps.append(self.purge)
             try:
-                await self.recover(grace=PAUSE)
-                if loop.time() >= next_purge:
-                    next_purge = loop.time() + PURGE_EVERY
-                    await self.purge()
+                await in_turn(*steps)
             except Exception:
                 logger.exception("housekeeping failed; it is tried again")
 
@@ -91,6 +90,20 @@ class Housekeeping:
         """Remove what is old, unless another process has done so just now."""
         if self._duty is None or not await self._duty.take(PURGE_EVERY / 2):
             return False
-        for purge in self._purges:
-            await purge()
+        await in_turn(*self._purges)
         return True
+
+
+async def in_turn(*steps: Step) -> None:
+    """Take every step: a store that is down keeps no other from its turn. Raises the first error, and logs the others."""
+    failure: Exception | None = None
+    for step in steps:
+        try:
+            await step()
+        except Exception as error:
+            if failure is None:
+                failure = error  # raised when all had their turn
+            else:
+                logger.exception("another part of housekeeping failed")
+    if failure is not None:
+        raise failure

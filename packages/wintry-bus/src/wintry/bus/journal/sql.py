@@ -247,6 +247,8 @@ class SqlJournal:
         return await self._dead(f"DELETE FROM {JOURNAL}", seqs)
 
     async def _dead(self, verb: str, seqs: Sequence[int]) -> int:
+        if not seqs:
+            return 0
         text = f"{verb} WHERE seq IN ({places('seq', len(seqs))}) AND status IN ('parked', 'held')"
         return await self.commits.run(lambda on: self._statements(text).change(on, placed("seq", seqs)))
 

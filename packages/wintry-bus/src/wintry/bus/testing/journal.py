@@ -317,6 +317,7 @@ class JournalContract:
         (stored,) = await append(journal, row("a"))
         assert await journal.redrive([stored.seq, 999_999]) == 0
         assert await journal.discard([stored.seq, 999_999]) == 0
+        assert (await journal.redrive([]), await journal.discard([])) == (0, 0)
         assert await journal.complete([stored.seq], owner=ME) == 1
 
     async def test_a_held_lane_goes_on_after_discard(self, journal: JournalStore) -> None:
