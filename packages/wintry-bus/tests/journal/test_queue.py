@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from wintry.bus.journal import Known, Row
 from wintry.bus.owners import is_gone, new_owner
 from wintry.bus.stores import home_on, queue_on
 from wintry.bus.transports import TransportMessage
+from wintry.bus.transports.database import message_of
 from wintry.bus.transports.queue import Queue
 from wintry.repository import Backends
 
@@ -415,3 +416,12 @@ async def test_a_broadcast_listener_that_ends_frees_nothing_of_a_group(make_queu
     assert queue._held == {leased}
     await held.result().ack()
     await group.aclose()
+
+
+@pytest.mark.contract("BUS-366")
+@pytest.mark.parametrize("headers", [{}, {"time": "soon"}])
+def test_a_send_with_broken_headers_travels_without_them(headers: dict[str, str]) -> None:
+    row = Row(id="a", target=">q:c", type="Went", version=1, body=b"{}", correlation_id="b", headers=headers)
+    message = message_of(row)
+    assert (message.id, message.headers["correlationid"]) == ("a", "b")
+    assert abs(datetime.fromisoformat(message.headers["time"]) - datetime.now(UTC)) < timedelta(minutes=1)

@@ -16,6 +16,8 @@ numbers of one channel ascend in the order of commits, and no message misses a g
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from wintry.repository.sql import SqlBackend, SqlExecution
@@ -27,7 +29,7 @@ from ..journal.names import DELIVERIES, GROUPS, MESSAGES
 from ..journal.rows import headers_of, milliseconds, written
 from ..journal.sql_home import purge
 from ..journal.tables import Statements, declare_queue, placed, places
-from .queue import AT_ONCE, Given, Queue, channel_of, message_of
+from .queue import AT_ONCE, Given, Queue
 from .transport import Parked, TransportMessage
 
 _MESSAGE: Final = "seq, id, type, body, key, headers"
@@ -232,3 +234,21 @@ def _distribution(where: str) -> str:
 
 def _stored(id: str, type: str, body: bytes, key: str | None, headers: str) -> TransportMessage:
     return TransportMessage(id, type, bytes(body), key, headers_of(headers))
+
+
+def channel_of(row: Row) -> str:
+    """The channel that a row of the journal is sent to."""
+    return row.target.partition(":")[2]
+
+
+def message_of(row: Row) -> TransportMessage:
+    """What listeners are given of a row of the journal that is a send."""
+    made = datetime.now(UTC)
+    with suppress(KeyError, ValueError):  # spoilt headers stop nobody
+        made = datetime.fromtimestamp(float(row.headers["time"]), UTC)
+    headers = {"time": made.isoformat(), "correlationid": row.correlation_id}
+    if row.parent_id is not None:
+        headers["causationid"] = row.parent_id
+    if "traceparent" in row.headers:
+        headers["traceparent"] = row.headers["traceparent"]
+    return TransportMessage(row.id, row.type, row.body, row.headers.get("key"), headers)

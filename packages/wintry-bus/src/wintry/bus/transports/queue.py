@@ -15,10 +15,8 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from ..journal.journal import Row
 from .transport import Caps, Parked, TransportMessage
 
 logger = logging.getLogger("wintry.bus")
@@ -314,19 +312,3 @@ class QueueDelivery:
             hands.queue.wake([self._channel])
         else:
             work.close()
-
-
-def channel_of(row: Row) -> str:
-    """The channel that a row of the journal is sent to."""
-    return row.target.partition(":")[2]
-
-
-def message_of(row: Row) -> TransportMessage:
-    """What listeners are given of a row of the journal that is a send."""
-    made = datetime.fromtimestamp(float(row.headers["time"]), UTC)
-    headers = {"time": made.isoformat(), "correlationid": row.correlation_id}
-    if row.parent_id is not None:
-        headers["causationid"] = row.parent_id
-    if "traceparent" in row.headers:
-        headers["traceparent"] = row.headers["traceparent"]
-    return TransportMessage(row.id, row.type, row.body, row.headers.get("key"), headers)

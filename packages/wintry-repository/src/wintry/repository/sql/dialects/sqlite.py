@@ -27,6 +27,7 @@ from typing import Any, Final, TypeVar, cast
 import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -344,7 +345,7 @@ class SQLite:
         """The error of the taxonomy that an error of the driver means."""
         if isinstance(error, StoreError):
             return error
-        if isinstance(error, sa.exc.TimeoutError):
+        if isinstance(error, PoolTimeout):
             return Unreachable(
                 f"{self}: all {self._options.pool_size} connections for reading are in use: end units sooner, "
                 "or raise pool_size"
