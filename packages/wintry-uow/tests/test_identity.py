@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from wintry.models import Model, RequiredId
 from wintry.repository import Backends, Repository
+from wintry.repository.errors import ConfigurationError
 from wintry.uow import AlreadyExists, ConcurrentModification, NotFound, Unit
 
 pytestmark = pytest.mark.anyio
@@ -253,6 +254,13 @@ class Note(Model):
 class Notes(Repository[Note, str], entity=Note): ...
 
 
+class Person(Model):
+    id: str = RequiredId()
+
+
+class People(Repository[Person, str], entity=Person): ...
+
+
 @pytest.mark.parametrize("first", ["session", "delete"])
 @pytest.mark.contract("UOW-020")
 async def test_the_first_call_of_a_unit_may_be_any(first: str, tmp_path: Path) -> None:
@@ -267,3 +275,16 @@ async def test_the_first_call_of_a_unit_may_be_any(first: str, tmp_path: Path) -
                 with pytest.raises(NotFound):
                     await notes.delete(entity=Note(id="a"))
         assert await notes.count() == (first == "session")
+
+
+@pytest.mark.contract("UOW-020")
+async def test_a_table_that_a_unit_would_wait_for_for_ever_is_refused(tmp_path: Path) -> None:
+    async with Backends(default=f"sqlite:///{tmp_path / 'shop.db'}") as backends:
+        people = People(backends)
+        async with asyncio.timeout(10), Unit([backends["default"]]) as unit:
+            await people.create(entity=Person(id="a"))
+            await unit.flush()
+            with pytest.raises(ConfigurationError, match="make repositories before"):
+                await Notes(backends).count()
+            await unit.commit()
+        assert (await people.count(), await Notes(backends).count()) == (1, 0)

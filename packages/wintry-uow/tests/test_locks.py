@@ -307,3 +307,25 @@ async def test_a_lock_keeps_out_those_who_lock_and_the_version_meets_the_others(
                 await uow.commit()
 
         assert (await world.products.get("TABLE")).name == "locked"
+
+
+@pytest.mark.contract("UOW-304")
+async def test_who_gave_up_waiting_may_ask_once_more_in_the_same_unit(world: Any) -> None:
+    await world.stock()
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def holder() -> None:
+        async with world.uow as uow:
+            await uow.products.get("TABLE", lock=True)
+            entered.set()
+            await leave.wait()
+
+    holding = asyncio.create_task(holder())
+    await entered.wait()
+    async with world.uow as uow:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await uow.products.get("TABLE", lock=True)
+        leave.set()
+        await holding
+        assert (await uow.products.get("TABLE", lock=True)).sku == "TABLE"

@@ -96,6 +96,43 @@ async def test_two_processes_share_the_messages_of_a_group(make_queue) -> None:
     assert sorted(heard, key=int) == [str(number) for number in range(60)]
 
 
+@pytest.mark.contract("BUS-342")
+@pytest.mark.parametrize(("group", "name"), [("g", "_claim"), (None, "_following")])
+async def test_a_look_that_fails_takes_nothing_from_a_listener(make_queue, group: str | None, name: str) -> None:
+    queue = await make_queue()
+    look, failed = getattr(queue, name), list[str]()
+
+    async def failing(*arguments: Any) -> Any:
+        if failed or not heard:
+            return await look(*arguments)
+        failed.append(name)
+        await queue.publish("c", [message("b")])
+        raise ConnectionError("away")
+
+    heard: list[tuple[str, int]] = []
+    source = queue.receive("c", group=group, prefetch=500)
+
+    async def listen() -> None:
+        async for delivery in source:
+            heard.append((delivery.message.id, delivery.attempt))
+
+    async with asyncio.timeout(10):
+        setattr(queue, name, failing)
+        task = asyncio.create_task(listen())
+        for number in itertools.count():  # until it listens
+            if heard:
+                break
+            await queue.publish("c", [message(str(number))])
+            await asyncio.sleep(0.01)
+        while ("b", 1) not in heard:
+            await asyncio.sleep(0.01)
+    assert failed == [name]
+    assert len(heard) == len(dict(heard)), "what it holds was given out once more"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await source.aclose()
+
+
 @pytest.mark.contract("BUS-341")
 async def test_a_listener_looks_once_for_each_publication(make_queue) -> None:
     queue = await make_queue(poll_min=60, poll_max=60)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 from wintry.models import info
 
+from .backend import running
 from .errors import ConfigurationError, DefinitionError, Unsupported, redacted
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class Backends:
             if backend not in self.unready:
                 return
             if self._create_schema:
+                _refuse_waiting_for_oneself(backend)
                 await backend.create_schema()
             self.unready.discard(backend)
 
@@ -187,6 +189,16 @@ class Backends:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _refuse_waiting_for_oneself(backend: Backend) -> None:
+    """Raises `ConfigurationError` where this task's unit has the only place that writes, and would wait for it."""
+    execution = getattr(running(backend), "execution", None)
+    if backend.kind == "sqlite" and execution is not None and execution.begun and not execution.read_only:
+        raise ConfigurationError(
+            f"the backend '{backend.name}' lacks the tables of a repository that was made inside a unit of work, which has "
+            "begun to write: make repositories before, or call `await backends.create_schema()`"
+        )
 
 
 def _made(

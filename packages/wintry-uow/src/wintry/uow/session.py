@@ -100,6 +100,9 @@ class UnitSession:
             late = UnitTimeout(f"{model.__name__}: no turn within the {self._unit.options.timeout:g} s of the unit")
             self._unit.abort("its time was over", late)
             raise late from error
+        except BaseException:
+            self.execution = None  # nothing has begun: the caller may try once more
+            raise
         await self.backend.lock(execution, model, ids)
 
     def missed(self, model: type[Model], sought: Any) -> None:

@@ -138,12 +138,15 @@ class Queue(ABC):
                     await hands.free()
                     hands.changed.clear()
                     limit = min(hands.room, AT_ONCE)
+                    try:
+                        found = await self._look(channel, group, source, limit)
+                    except Exception as error:  # noqa: BLE001 - what is held stays in the hands of who works on it
+                        pause = min(2 * pause, self._poll[1])
+                        logger.warning("looking into %r failed with %r; again in %.3g s", channel, error, pause)
+                        await asyncio.sleep(pause)
+                        continue
                     if group is None:
-                        found = await self._following(channel, source, limit)
                         source = max((given.seq for given in found), default=source)
-                    else:
-                        found = await self._claim(source, limit)
-                        self._held.update(given.seq for given in found)
                     if hands.closed:  # meanwhile
                         self.abandon([given.seq for given in found])
                         continue
@@ -154,6 +157,14 @@ class Queue(ABC):
                         pause = low if await hands.told(pause) else min(2 * pause, self._poll[1])
             finally:
                 hands.lose_all()
+
+    async def _look(self, channel: str, group: str | None, source: int, limit: int) -> list[Given]:
+        """What there is for a listener: of its group's number, or behind the last message that it heard."""
+        if group is None:
+            return await self._following(channel, source, limit)
+        found = await self._claim(source, limit)
+        self._held.update(given.seq for given in found)
+        return found
 
     async def _join(self, channel: str, group: str) -> int:
         number = await self._number_of(channel, group)
