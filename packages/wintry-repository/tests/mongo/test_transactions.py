@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -173,6 +173,55 @@ async def test_statements_of_one_s_own_join_the_transaction(backend: MongoBacken
         assert (await backend.load(execution, Item, ["x"]))[0][0] == Item(id="x", n=5)
 
     assert (await stored(backend))["n"] == 0
+
+
+async def keep_a_cancellation_to_oneself() -> None:
+    """As the driver may, by `asyncio.wait_for` of Python 3.11."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.contract("REPO-325")
+async def test_a_cancellation_that_the_driver_keeps_to_itself_is_heeded(backend: MongoBackend) -> None:
+    async def statement(session: Any) -> int:
+        await keep_a_cancellation_to_oneself()
+        return 1
+
+    execution = backend.execution()
+    task = asyncio.ensure_future(execution.run(statement))
+    await asyncio.wait([task])
+    assert task.cancelled()
+    with pytest.raises(UnitAborted):
+        await execution.commit()
+
+
+@pytest.mark.contract("REPO-325")
+async def test_a_cancellation_that_the_driver_keeps_to_itself_at_a_commit_is_raised_behind_it(
+    backend: MongoBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = MongoExecution._commit
+
+    async def committing(self: MongoExecution, session: Any) -> None:
+        await commit(self, session)
+        await keep_a_cancellation_to_oneself()
+
+    monkeypatch.setattr(MongoExecution, "_commit", committing)
+    steps: list[str] = []
+
+    async def work() -> None:
+        execution = backend.execution()
+        await backend.write(execution, [Insert(Item(id="new"))])
+        await execution.commit()
+        steps.append("committed")
+        await asyncio.sleep(0)
+        steps.append("went on")
+
+    task = asyncio.ensure_future(work())
+    await asyncio.wait([task])
+    assert (task.cancelled(), steps) == (True, ["committed"])
 
 
 @pytest.mark.contract("REPO-325")

@@ -24,6 +24,21 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+def cancellations() -> int:
+    """How often the calling task has been cancelled, as far as nobody has taken that back."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def heed(before: int) -> None:
+    """Raise the cancellation that has come since there were `before`, and that a library has kept to itself.
+
+    `asyncio.wait_for` of Python 3.11, with which PyMongo sends, does so where what it waits for is done at that moment.
+    """
+    if cancellations() > before:
+        raise asyncio.CancelledError
+
+
 def put_off() -> None:
     """Have the cancellation that the calling task has just caught raised where it waits next."""
     task = asyncio.current_task()

@@ -28,6 +28,7 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
+from ..cancellation import cancellations, heed, put_off
 from ..errors import ConfigurationError, Conflict, StoreError, UnitAborted, UnitTimeout, Unreachable, redacted
 
 if TYPE_CHECKING:
@@ -120,16 +121,19 @@ class MongoExecution:
     ) -> T:
         """What `call(session)` gives; `meaning` tells errors that only the caller can name."""
         await self.begin()
-        busy = self._backend.busy
+        busy, before = self._backend.busy, cancellations()
         busy[self] = asyncio.current_task()
         try:
             if self._deadline is None:
-                return await call(self._session)
-            left = self._deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise self._late()
-            with pymongo.timeout(left):
-                return await call(self._session)
+                result = await call(self._session)
+            else:
+                left = self._deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    raise self._late()
+                with pymongo.timeout(left):
+                    result = await call(self._session)
+            heed(before)
+            return result
         except PyMongoError as error:
             told = meaning(error) if meaning is not None else None
             failure = told or self.translate(error)
@@ -181,6 +185,7 @@ class MongoExecution:
             raise UnitAborted(f"a statement failed earlier in this transaction: {failure}") from failure
         if self._closed:
             raise StoreError("this transaction is over")
+        before = cancellations()
         if self._session is not None and not self.read_only:
             try:
                 await self._commit(self._session)
@@ -189,6 +194,8 @@ class MongoExecution:
             finally:
                 await self.close()
         await self.close()
+        if cancellations() > before:  # and the driver kept it to itself
+            put_off()
 
     async def _commit(self, session: Any) -> None:
         loop = asyncio.get_running_loop()
